@@ -1,0 +1,75 @@
+//! The key hierarchy: a root key gives key-encryption keys, which wrap one data key per file.
+//!
+//! Where roots come from is the caller's business ([`KeyProvider`]); this module never reads a file or a variable.
+
+mod data_key;
+mod root;
+
+pub use data_key::DataKey;
+pub use root::{FINGERPRINT_BYTES, Fingerprint, ROOT_BYTES, RootKey};
+
+use std::fmt;
+
+use crate::aead::{Cipher, NONCE_BYTES, TAG_BYTES};
+use crate::error::Result;
+
+/// The longest name of a key-encryption key, in bytes.
+pub const KEK_NAME_BYTES_MAX: usize = 64;
+
+/// Which key-encryption key wrapped a data key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KekId {
+    /// The name people gave the key: `a-z A-Z 0-9 . _ -`.
+    pub name: String,
+    /// Raised at each rotation under the same name.
+    pub version: u32,
+    /// Tells one key from another of the same name, and says nothing about the key.
+    pub fingerprint: Fingerprint,
+}
+
+impl fmt::Debug for KekId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for KekId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` version {} (", self.name, self.version)?;
+        for byte in &self.fingerprint[..4] {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// A data key sealed under a key-encryption key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// Which key opens it.
+    pub kek: KekId,
+    /// The cipher of the wrapping, and of the data key inside.
+    pub cipher: Cipher,
+    /// Drawn at random for this wrapping.
+    pub nonce: [u8; NONCE_BYTES],
+    /// The data key's ciphertext: [`Cipher::key_bytes`] bytes.
+    pub sealed: Vec<u8>,
+    /// Its tag.
+    pub tag: [u8; TAG_BYTES],
+}
+
+/// Wraps and unwraps data keys. Implemented by [`RootKey`]; a key-management service can take its place.
+pub trait KeyProvider: Send + Sync + fmt::Debug {
+    /// Wraps `key` under the current key-encryption key. `context` is authenticated with it and must be given again to
+    /// unwrap.
+    ///
+    /// # Errors
+    /// `Entropy` when no nonce can be drawn; what the service says where there is one.
+    fn wrap(&self, key: &DataKey, context: &[u8]) -> Result<WrappedKey>;
+
+    /// Unwraps a data key.
+    ///
+    /// # Errors
+    /// `Missing` when the key it was wrapped under is not at hand; `Corrupt` when it does not open.
+    fn unwrap(&self, wrapped: &WrappedKey, context: &[u8]) -> Result<DataKey>;
+}

@@ -1,0 +1,167 @@
+//! One open data file.
+
+use std::fs::{File, OpenOptions};
+use std::io::ErrorKind as Io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Directory, direct_fits};
+use crate::error::{Error, Result};
+use crate::units::to_u64;
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read what is there.
+    Read,
+    /// To create; an existing file is an error. The file is readable and writable by its owner and group alone.
+    CreateNew,
+}
+
+/// An open file of a [`Directory`], with O_DIRECT where the file system takes it.
+#[derive(Debug)]
+pub struct DeviceFile {
+    file: File,
+    path: PathBuf,
+    direct: bool,
+}
+
+impl DeviceFile {
+    /// Opens `name` in `directory`.
+    ///
+    /// # Errors
+    /// As open(2): `Missing`, `Denied`, `Full`, `Misuse` when it exists but should not.
+    pub fn open(directory: &Directory, name: &str, access: Access) -> Result<Arc<Self>> {
+        let path = directory.path().join(name);
+        let mut options = OpenOptions::new();
+        match access {
+            Access::Read => options.read(true),
+            Access::CreateNew => options.read(true).write(true).create_new(true).mode(0o640),
+        };
+        let (file, direct) = if directory.is_direct() {
+            open_direct(directory, &path, &options, access)?
+        } else {
+            (open(&path, &options)?, false)
+        };
+        Ok(Arc::new(Self { file, path, direct }))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether reads and writes go past the page cache.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn len(&self) -> Result<u64> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|error| Error::io("stat", &self.path, error))
+    }
+
+    /// Reserves `bytes` on the device, so that a later write in that range cannot run out of space. Does nothing where
+    /// the file system cannot.
+    ///
+    /// # Errors
+    /// `Full` when there is no room.
+    pub fn reserve(&self, bytes: u64) -> Result<()> {
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(Error::io("reserve", &self.path, error.into()).at_offset(0, bytes)),
+        }
+    }
+
+    /// `pread(2)` for the engines.
+    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
+    }
+
+    /// `pwrite(2)` for the engines.
+    pub(crate) fn write_at(&self, buf: &[u8], offset: u64) -> std::io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(&self.file, buf, offset)
+    }
+
+    /// `fdatasync(2)` for the engines.
+    pub(crate) fn sync_data(&self) -> std::io::Result<()> {
+        self.file.sync_data()
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// An error while doing `op` on this file.
+    #[must_use]
+    pub fn error(&self, op: &'static str, source: std::io::Error, offset: u64, len: usize) -> Error {
+        Error::io(op, &self.path, source).at_offset(offset, to_u64(len))
+    }
+}
+
+impl AsFd for DeviceFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn open(path: &Path, options: &OpenOptions) -> Result<File> {
+    options.open(path).map_err(|error| Error::io("open", path, error))
+}
+
+fn open_direct(
+    directory: &Directory,
+    path: &Path,
+    options: &OpenOptions,
+    access: Access,
+) -> Result<(File, bool)> {
+    let mut direct = options.clone();
+    direct.custom_flags(libc::O_DIRECT);
+    match direct.open(path) {
+        Ok(file) if direct_fits(&file) == Some(false) => {
+            directory.refuse_direct("its blocks are larger than 4096 bytes");
+            let mut plain = options.clone();
+            // The file was just created by us: open what is there.
+            plain.create_new(false);
+            Ok((open(path, &plain)?, false))
+        }
+        Ok(file) => Ok((file, true)),
+        Err(error) if matches!(error.kind(), Io::InvalidInput | Io::Unsupported) => {
+            directory.refuse_direct("the file system refused O_DIRECT");
+            let mut plain = options.clone();
+            if access == Access::CreateNew && path.exists() {
+                // Some file systems create the name before they refuse the flag.
+                plain.create_new(false);
+            }
+            Ok((open(path, &plain)?, false))
+        }
+        Err(error) => Err(Error::io("open", path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn create_write_read_and_refuse() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        let file = DeviceFile::open(&directory, "a", Access::CreateNew).unwrap();
+        file.reserve(8192).unwrap();
+        let again = DeviceFile::open(&directory, "a", Access::CreateNew).unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::Misuse);
+        assert_eq!(DeviceFile::open(&directory, "b", Access::Read).unwrap_err().kind(), ErrorKind::Missing);
+        assert_eq!(Directory::open(&dir.path().join("a")).unwrap_err().kind(), ErrorKind::Misuse);
+        assert_eq!(Directory::open(&dir.path().join("c")).unwrap_err().kind(), ErrorKind::Missing);
+        assert!(directory.free_bytes().unwrap() > 0);
+    }
+}

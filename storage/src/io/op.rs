@@ -1,0 +1,94 @@
+//! One read, write or sync, with everything it needs.
+
+use std::sync::Arc;
+
+use crate::buf::Slot;
+use crate::device::DeviceFile;
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpKind {
+    /// Device to buffer.
+    Read,
+    /// Buffer to device.
+    Write,
+    /// Makes earlier completed writes of the file durable (fdatasync).
+    Sync,
+}
+
+impl OpKind {
+    /// The word in error messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+        }
+    }
+}
+
+/// An operation: owns its buffer and keeps its file open, so that nothing can be freed under the kernel's hands.
+#[derive(Debug)]
+pub struct Op {
+    /// What to do.
+    pub kind: OpKind,
+    /// Where.
+    pub file: Arc<DeviceFile>,
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// The buffer; none for a sync.
+    pub buf: Option<Slot>,
+    /// How many bytes of the buffer.
+    pub len: usize,
+    /// How many of them are already done: an operation is resumed from here after a short transfer.
+    pub done: usize,
+    /// Given back with the completion; the engine does not look at it.
+    pub tag: u64,
+}
+
+impl Op {
+    /// Reads `len` bytes at `offset` into the start of `buf`.
+    #[must_use]
+    pub fn read(file: Arc<DeviceFile>, offset: u64, len: usize, buf: Slot) -> Self {
+        Self::transfer(OpKind::Read, file, offset, len, buf)
+    }
+
+    /// Writes the first `len` bytes of `buf` at `offset`.
+    #[must_use]
+    pub fn write(file: Arc<DeviceFile>, offset: u64, len: usize, buf: Slot) -> Self {
+        Self::transfer(OpKind::Write, file, offset, len, buf)
+    }
+
+    /// Makes completed writes of `file` durable.
+    #[must_use]
+    pub fn sync(file: Arc<DeviceFile>) -> Self {
+        Self { kind: OpKind::Sync, file, offset: 0, buf: None, len: 0, done: 0, tag: 0 }
+    }
+
+    fn transfer(kind: OpKind, file: Arc<DeviceFile>, offset: u64, len: usize, buf: Slot) -> Self {
+        assert!(len <= buf.len(), "{len} bytes do not fit a slot of {}", buf.len());
+        Self { kind, file, offset, buf: Some(buf), len, done: 0, tag: 0 }
+    }
+
+    /// Bytes still to transfer.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.len - self.done
+    }
+
+    /// File offset of the next byte to transfer.
+    #[must_use]
+    pub fn next_offset(&self) -> u64 {
+        self.offset + crate::units::to_u64(self.done)
+    }
+}
+
+/// What came of an operation: bytes transferred in this attempt, or the system's error.
+#[derive(Debug)]
+pub struct Completion {
+    /// The operation, with its buffer.
+    pub op: Op,
+    /// Bytes transferred by this attempt; zero for a read means end of file.
+    pub result: std::io::Result<usize>,
+}

@@ -1,0 +1,7 @@
+//! What every implementation of a storage trait must do. Each suite panics on the first breach, with what it expected.
+
+mod catalog;
+mod engine;
+
+pub use catalog::catalog_store;
+pub use engine::io_engine;

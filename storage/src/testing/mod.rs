@@ -1,0 +1,11 @@
+//! For tests of this crate and of those above it: conformance suites that every implementation of a trait must pass,
+//! and an engine that injects faults by seed.
+//!
+//! Behind the feature `testing`; never in a shipped binary.
+
+pub mod conformance;
+mod faults;
+mod random;
+
+pub use faults::{FaultEngine, FaultPlan};
+pub use random::Random;
