@@ -39,7 +39,8 @@ impl FileKeys {
     #[must_use]
     pub fn derive(key: &DataKey, file_id: &[u8], prologue: &[u8]) -> Self {
         let cipher = key.cipher();
-        let expand = |label: &str, out: &mut [u8]| expand(cipher, file_id, key.as_bytes(), label, prologue, out);
+        let expand =
+            |label: &str, out: &mut [u8]| expand(cipher, file_id, key.as_bytes(), label, prologue, out);
         let mut block = Zeroizing::new(vec![0; cipher.key_bytes()]);
         expand("tierstream v1 block", &mut block);
         let mut mac = Zeroizing::new([0; MAC_BYTES]);

@@ -30,5 +30,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use file_keys::{COMMITMENT_BYTES, FileKeys, MAC_BYTES};
 pub use keys::{
     DataKey, FINGERPRINT_BYTES, Fingerprint, KEK_NAME_BYTES_MAX, KekId, KeyProvider, ROOT_BYTES, RootKey,
-    WrappedKey,
+    WrappedKey, random_bytes,
 };

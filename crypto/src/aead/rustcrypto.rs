@@ -55,8 +55,12 @@ macro_rules! kernel {
             }
 
             fn open_in_place(&self, nonce: &Nonce, aad: &[u8], body: &mut [u8], tag: &Tag) -> Result<()> {
-                let opened =
-                    self.core.decrypt_inout_detached(&nonce.0.into(), aad, (&mut *body).into(), &(*tag).into());
+                let opened = self.core.decrypt_inout_detached(
+                    &nonce.0.into(),
+                    aad,
+                    (&mut *body).into(),
+                    &(*tag).into(),
+                );
                 opened.map_err(|_| wiped(body))
             }
 

@@ -27,7 +27,7 @@ impl DataKey {
     /// `Entropy` when it gives none.
     pub fn random(cipher: Cipher) -> Result<Self> {
         let mut bytes = Zeroizing::new(vec![0; cipher.key_bytes()]);
-        fill_random(&mut bytes)?;
+        random_bytes(&mut bytes)?;
         Ok(Self { cipher, bytes })
     }
 
@@ -56,8 +56,12 @@ impl DataKey {
     }
 }
 
-/// Random bytes from the kernel (getrandom(2)).
-pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<()> {
-    getrandom::fill(bytes)
-        .map_err(|error| Error::new(ErrorKind::Entropy, format!("the kernel gave no random numbers: {error}")))
+/// Fills `bytes` with random numbers from the kernel (getrandom(2)): for keys, nonces and names.
+///
+/// # Errors
+/// `Entropy` when it gives none.
+pub fn random_bytes(bytes: &mut [u8]) -> Result<()> {
+    getrandom::fill(bytes).map_err(|error| {
+        Error::new(ErrorKind::Entropy, format!("the kernel gave no random numbers: {error}"))
+    })
 }

@@ -5,7 +5,7 @@
 mod data_key;
 mod root;
 
-pub use data_key::DataKey;
+pub use data_key::{DataKey, random_bytes};
 pub use root::{FINGERPRINT_BYTES, Fingerprint, ROOT_BYTES, RootKey};
 
 use std::fmt;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::data_key::fill_random;
+use super::data_key::random_bytes;
 use super::{DataKey, KEK_NAME_BYTES_MAX, KekId, KeyProvider, WrappedKey};
 use crate::aead::{Cipher, NONCE_BYTES, Nonce, aead};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,7 +40,7 @@ impl RootKey {
     /// `a-z A-Z 0-9 . _ -`; `Entropy` when the kernel gives no random numbers.
     pub fn random(name: &str) -> Result<Self> {
         let mut root = Zeroizing::new([0; ROOT_BYTES]);
-        fill_random(&mut *root)?;
+        random_bytes(&mut *root)?;
         Self::new(name, 1, root)
     }
 
@@ -88,7 +88,11 @@ impl RootKey {
                     version.replace(parsed).is_none()
                 }
                 "root" => root.replace(parse_hex(value, number)?).is_none(),
-                _ => return Err(misuse(format!("line {number}: unknown field, expected name, version, root"))),
+                _ => {
+                    return Err(misuse(format!(
+                        "line {number}: unknown field, expected name, version, root"
+                    )));
+                }
             };
             if !fresh {
                 return Err(misuse(format!("line {number} repeats a field")));
@@ -128,7 +132,7 @@ impl KeyProvider for RootKey {
     fn wrap(&self, key: &DataKey, context: &[u8]) -> Result<WrappedKey> {
         let cipher = key.cipher();
         let mut nonce = [0; NONCE_BYTES];
-        fill_random(&mut nonce)?;
+        random_bytes(&mut nonce)?;
         let mut sealed = key.as_bytes().to_vec();
         let context = wrap_context(&self.id, cipher, context);
         let kek = aead(cipher, &self.kek(cipher))?;
@@ -140,7 +144,10 @@ impl KeyProvider for RootKey {
         if wrapped.kek.fingerprint != self.id.fingerprint {
             return Err(Error::new(
                 ErrorKind::Missing,
-                format!("the data key is wrapped under key {}, but the key given is {}", wrapped.kek, self.id),
+                format!(
+                    "the data key is wrapped under key {}, but the key given is {}",
+                    wrapped.kek, self.id
+                ),
             ));
         }
         if wrapped.kek.name.len() > KEK_NAME_BYTES_MAX {

@@ -38,7 +38,14 @@ unsafe impl Sync for Arena {}
 
 impl fmt::Debug for Arena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Arena({}: {} of {} x {} bytes free)", self.name, self.free.len(), self.slots, self.slot_bytes)
+        write!(
+            f,
+            "Arena({}: {} of {} x {} bytes free)",
+            self.name,
+            self.free.len(),
+            self.slots,
+            self.slot_bytes
+        )
     }
 }
 
@@ -56,9 +63,16 @@ impl Arena {
         slots: usize,
         allocator: &dyn HostAllocator,
     ) -> Result<Arc<Self>> {
-        assert!(slots > 0 && slot_bytes > 0 && slot_bytes.is_multiple_of(ALIGN_BYTES), "{slots} x {slot_bytes}");
+        assert!(
+            slots > 0 && slot_bytes > 0 && slot_bytes.is_multiple_of(ALIGN_BYTES),
+            "{slots} x {slot_bytes}"
+        );
         let bytes = slot_bytes.checked_mul(slots).ok_or_else(|| {
-            Error::new(ErrorKind::Misuse, "allocate", format!("{slots} x {slot_bytes} bytes is beyond memory"))
+            Error::new(
+                ErrorKind::Misuse,
+                "allocate",
+                format!("{slots} x {slot_bytes} bytes is beyond memory"),
+            )
         })?;
         let mut memory = allocator.allocate(bytes)?;
         let base = NonNull::from(memory.as_mut_slice()).cast::<u8>();

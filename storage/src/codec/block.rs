@@ -85,7 +85,8 @@ impl BlockCodec {
     ) -> usize {
         let raw_stored = to_usize(stored_bytes(to_u64(plain_bytes)));
         assert!(raw_stored <= block.len(), "{plain_bytes} bytes do not fit a block of {}", block.len());
-        let (coding, coded_bytes) = match self.compress(kind, &mut block[..plain_bytes], raw_stored, scratch) {
+        let (coding, coded_bytes) = match self.compress(kind, &mut block[..plain_bytes], raw_stored, scratch)
+        {
             Some(coded) => (Coding::Zstd, coded),
             None => (Coding::Raw, plain_bytes),
         };
@@ -107,7 +108,13 @@ impl BlockCodec {
     }
 
     /// The compressed length, now at the start of `plain`, if that saves at least one sector.
-    fn compress(&self, kind: BlockKind, plain: &mut [u8], raw_stored: usize, scratch: &mut Scratch) -> Option<usize> {
+    fn compress(
+        &self,
+        kind: BlockKind,
+        plain: &mut [u8],
+        raw_stored: usize,
+        scratch: &mut Scratch,
+    ) -> Option<usize> {
         if !self.compressed || kind != BlockKind::Data || raw_stored <= ALIGN_BYTES {
             return None;
         }
@@ -135,7 +142,10 @@ impl BlockCodec {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, "open", why).at_block(kind.name(), number);
-        if stored.len() < ALIGN_BYTES || !stored.len().is_multiple_of(ALIGN_BYTES) || stored.len() > self.block_bytes {
+        if stored.len() < ALIGN_BYTES
+            || !stored.len().is_multiple_of(ALIGN_BYTES)
+            || stored.len() > self.block_bytes
+        {
             return Err(corrupt("the stored length is not that of a block"));
         }
         let (body, trailer_bytes) = stored.split_at(stored.len() - TRAILER_BYTES);
@@ -168,7 +178,9 @@ impl BlockCodec {
         let (cipher, nonce, aad) = (self.keys.block_cipher(), nonce(kind, number), trailer.aad());
         let mismatch = |_| corrupt("tag mismatch");
         match trailer.coding {
-            Coding::Raw => cipher.open_into(&nonce, &aad, body, &mut plain[..body.len()], &tag).map_err(mismatch),
+            Coding::Raw => {
+                cipher.open_into(&nonce, &aad, body, &mut plain[..body.len()], &tag).map_err(mismatch)
+            }
             Coding::Zstd => {
                 let coded = scratch.bytes(body.len());
                 cipher.open_into(&nonce, &aad, body, coded, &tag).map_err(mismatch)?;

@@ -42,7 +42,9 @@ fn unwrap_any(header: &Header, provider: &dyn KeyProvider, prologue: &[u8]) -> R
     for wrap in &header.wraps {
         match provider.unwrap(wrap, prologue) {
             Ok(key) => return Ok(key),
-            Err(error) if refusal.as_ref().is_some_and(|known| known.kind() == CryptoKind::Corrupt) => drop(error),
+            Err(error) if refusal.as_ref().is_some_and(|known| known.kind() == CryptoKind::Corrupt) => {
+                drop(error)
+            }
             Err(error) => refusal = Some(error),
         }
     }
@@ -51,7 +53,11 @@ fn unwrap_any(header: &Header, provider: &dyn KeyProvider, prologue: &[u8]) -> R
     };
     let missing = refusal.kind() == CryptoKind::Missing;
     let error = Error::from(refusal);
-    Err(if missing { error.hint("give the key file that the data set was packed with (--key)") } else { error })
+    Err(if missing {
+        error.hint("give the key file that the data set was packed with (--key)")
+    } else {
+        error
+    })
 }
 
 /// Keys for a new file: its block cipher at once, its header at the end.

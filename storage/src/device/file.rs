@@ -16,6 +16,8 @@ use crate::units::to_u64;
 pub enum Access {
     /// To read what is there.
     Read,
+    /// To read and write what is there.
+    ReadWrite,
     /// To create; an existing file is an error. The file is readable and writable by its owner and group alone.
     CreateNew,
 }
@@ -38,6 +40,7 @@ impl DeviceFile {
         let mut options = OpenOptions::new();
         match access {
             Access::Read => options.read(true),
+            Access::ReadWrite => options.read(true).write(true),
             Access::CreateNew => options.read(true).write(true).create_new(true).mode(0o640),
         };
         let (file, direct) = if directory.is_direct() {
@@ -64,8 +67,11 @@ impl DeviceFile {
     ///
     /// # Errors
     /// As fstat(2).
-    pub fn len(&self) -> Result<u64> {
-        self.file.metadata().map(|metadata| metadata.len()).map_err(|error| Error::io("stat", &self.path, error))
+    pub fn size_bytes(&self) -> Result<u64> {
+        self.file
+            .metadata()
+            .map(|metadata| metadata.len())
+            .map_err(|error| Error::io("stat", &self.path, error))
     }
 
     /// Reserves `bytes` on the device, so that a later write in that range cannot run out of space. Does nothing where

@@ -57,7 +57,8 @@ impl Directory {
     /// # Errors
     /// As statvfs(3).
     pub fn free_bytes(&self) -> Result<u64> {
-        let stat = rustix::fs::statvfs(&self.path).map_err(|error| Error::io("statvfs", &self.path, error.into()))?;
+        let stat = rustix::fs::statvfs(&self.path)
+            .map_err(|error| Error::io("statvfs", &self.path, error.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
@@ -79,6 +80,22 @@ pub fn sync_directory(path: &Path) -> Result<()> {
     std::fs::File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| Error::io("sync directory", path, error))
+}
+
+/// Reads the first bytes of the file `path` into `bytes` and returns how many there were.
+///
+/// # Errors
+/// As open(2) and read(2).
+#[expect(clippy::disallowed_methods, reason = "this module is the one that opens files")]
+pub fn read_prefix(path: &Path, bytes: &mut [u8]) -> Result<usize> {
+    use std::io::Read;
+    let read = std::fs::File::open(path).and_then(|file| {
+        let mut prefix = Vec::with_capacity(bytes.len());
+        file.take(crate::units::to_u64(bytes.len())).read_to_end(&mut prefix)?;
+        bytes[..prefix.len()].copy_from_slice(&prefix);
+        Ok(prefix.len())
+    });
+    read.map_err(|error| Error::io("read", path, error))
 }
 
 /// Whether offsets and lengths of [`ALIGN_BYTES`] satisfy O_DIRECT on `file`, as statx(2) STATX_DIOALIGN says.

@@ -7,9 +7,7 @@ use tierstream_crypto::{
 };
 
 use super::fields::{array, is_zero, put, u16_at, u32_at, u64_at};
-use super::{
-    BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, PAYLOAD_BYTES_MAX, block_count, raw_stored_bytes,
-};
+use super::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, PAYLOAD_BYTES_MAX, block_count, raw_stored_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::units::{ALIGN_BYTES, to_usize};
 
@@ -163,7 +161,11 @@ impl Header {
     /// fields that contradict each other.
     pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Result<(Self, [u8; MAC_BYTES])> {
         if array::<8>(bytes, 0) != *MAGIC {
-            return Err(Error::new(ErrorKind::Misuse, "open", "not a sealed file: the first 8 bytes are not `TIERSEAL`"));
+            return Err(Error::new(
+                ErrorKind::Misuse,
+                "open",
+                "not a sealed file: the first 8 bytes are not `TIERSEAL`",
+            ));
         }
         let major = u16_at(bytes, 8);
         if major != MAJOR {
@@ -173,20 +175,27 @@ impl Header {
         let params = parse_prologue(bytes)?;
         let [blocks, payload_bytes, record_count, index_offset, index_bytes, file_bytes] =
             [64, 72, 80, 88, 96, 104].map(|offset| u64_at(bytes, offset));
-        if !is_zero(&bytes[112..COMMITMENT_AT]) || !is_zero(&bytes[COMMITMENT_AT + COMMITMENT_BYTES..MAC_AT]) {
+        if !is_zero(&bytes[112..COMMITMENT_AT]) || !is_zero(&bytes[COMMITMENT_AT + COMMITMENT_BYTES..MAC_AT])
+        {
             return Err(corrupt("reserved bytes of the header are not zero"));
         }
         if payload_bytes > PAYLOAD_BYTES_MAX || index_bytes > PAYLOAD_BYTES_MAX {
-            return Err(corrupt(format!("payload of {payload_bytes} and index of {index_bytes} bytes are over the limit")));
+            return Err(corrupt(format!(
+                "payload of {payload_bytes} and index of {index_bytes} bytes are over the limit"
+            )));
         }
         let count = block_count(payload_bytes, params.block_bytes);
         if blocks != count || u32::try_from(count).is_err() {
-            return Err(corrupt(format!("{blocks} blocks for {payload_bytes} bytes of payload, expected {count}")));
+            return Err(corrupt(format!(
+                "{blocks} blocks for {payload_bytes} bytes of payload, expected {count}"
+            )));
         }
         let lowest = ALIGN + ALIGN * count;
         let highest = ALIGN + u64::from(params.block_bytes) * count;
         if !index_offset.is_multiple_of(ALIGN) || !(lowest..=highest).contains(&index_offset) {
-            return Err(corrupt(format!("index at {index_offset}, expected a multiple of 4096 in {lowest}..={highest}")));
+            return Err(corrupt(format!(
+                "index at {index_offset}, expected a multiple of 4096 in {lowest}..={highest}"
+            )));
         }
         let header = Self {
             params,
@@ -271,7 +280,8 @@ impl SealParams {
     /// # Errors
     /// `Misuse` with found and expected.
     pub fn check(&self) -> Result<()> {
-        check_sizes(self.block_bytes, self.record_align).map_err(|why| Error::new(ErrorKind::Misuse, "seal", why))
+        check_sizes(self.block_bytes, self.record_align)
+            .map_err(|why| Error::new(ErrorKind::Misuse, "seal", why))
     }
 }
 
@@ -286,7 +296,9 @@ fn kdf_id(cipher: Cipher) -> u8 {
 fn check_sizes(block_bytes: u32, record_align: u32) -> std::result::Result<(), String> {
     let sector = u32::try_from(ALIGN_BYTES).expect("4096");
     if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block_bytes) || !block_bytes.is_multiple_of(sector) {
-        return Err(format!("block of {block_bytes} bytes, expected a multiple of 4096 up to {BLOCK_BYTES_MAX}"));
+        return Err(format!(
+            "block of {block_bytes} bytes, expected a multiple of 4096 up to {BLOCK_BYTES_MAX}"
+        ));
     }
     if !record_align.is_power_of_two() || record_align > sector {
         return Err(format!("record alignment {record_align}, expected a power of two up to 4096"));
@@ -336,7 +348,8 @@ fn parse_slot(slot: &[u8]) -> std::result::Result<WrappedKey, String> {
     if name_bytes == 0 || name_bytes > KEK_NAME_BYTES_MAX || !is_zero(&slot[8 + name_bytes..72]) {
         return Err(format!("key name of {name_bytes} bytes"));
     }
-    let name = std::str::from_utf8(&slot[8..8 + name_bytes]).map_err(|_| "key name is not UTF-8".to_owned())?;
+    let name =
+        std::str::from_utf8(&slot[8..8 + name_bytes]).map_err(|_| "key name is not UTF-8".to_owned())?;
     if name.chars().any(char::is_control) {
         return Err("key name has control characters".to_owned());
     }

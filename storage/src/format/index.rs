@@ -55,7 +55,10 @@ impl Index {
             let (offset, len) = (u64_at(entry, 8), u64_at(entry, 16));
             let end = offset.checked_add(len).filter(|end| *end <= to_u64(bytes.len()));
             let Some(end) = end.filter(|_| offset >= end_of_last && offset.is_multiple_of(8)) else {
-                return Err(corrupt(format!("section {} at {offset}, {len} bytes, is out of place", section.0)));
+                return Err(corrupt(format!(
+                    "section {} at {offset}, {len} bytes, is out of place",
+                    section.0
+                )));
             };
             end_of_last = end;
             if flags & CRITICAL != 0 && !section.is_known() {

@@ -94,15 +94,21 @@ impl Manifest {
     /// `Corrupt` when it is malformed, `Unsupported` for another version.
     pub fn parse(json: &[u8]) -> Result<Self> {
         let corrupt = |why: String| Error::new(ErrorKind::Corrupt, "open", why);
-        let manifest: Self = serde_json::from_slice(json).map_err(|error| corrupt(format!("manifest: {error}")))?;
+        let manifest: Self =
+            serde_json::from_slice(json).map_err(|error| corrupt(format!("manifest: {error}")))?;
         if manifest.version != VERSION {
             let why = format!("manifest version {}, this program reads version {VERSION}", manifest.version);
             return Err(Error::new(ErrorKind::Unsupported, "open", why).hint("use a newer tierstream"));
         }
         if manifest.shards.len() > SHARDS_MAX {
-            return Err(corrupt(format!("manifest of {} shards, at most {SHARDS_MAX}", manifest.shards.len())));
+            return Err(corrupt(format!(
+                "manifest of {} shards, at most {SHARDS_MAX}",
+                manifest.shards.len()
+            )));
         }
-        let sum = |of: fn(&ShardEntry) -> u64| manifest.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(of(shard)));
+        let sum = |of: fn(&ShardEntry) -> u64| {
+            manifest.shards.iter().try_fold(0_u64, |sum, shard| sum.checked_add(of(shard)))
+        };
         if sum(|shard| shard.payload_bytes) != Some(manifest.payload_bytes)
             || sum(|shard| shard.records) != Some(manifest.records)
         {
@@ -124,7 +130,11 @@ impl Manifest {
         let json = serde_json::to_vec(self)
             .map_err(|error| Error::new(ErrorKind::Misuse, "seal", format!("manifest: {error}")))?;
         if crate::units::to_u64(json.len()) > MANIFEST_BYTES_MAX || self.shards.len() > SHARDS_MAX {
-            let why = format!("manifest of {} shards and {} bytes is over the limit", self.shards.len(), json.len());
+            let why = format!(
+                "manifest of {} shards and {} bytes is over the limit",
+                self.shards.len(),
+                json.len()
+            );
             return Err(Error::new(ErrorKind::Misuse, "seal", why).hint("raise --shard-mib"));
         }
         Ok(json)
@@ -136,12 +146,17 @@ mod hex {
     use serde::de::{Deserialize, Deserializer, Error};
     use serde::ser::Serializer;
 
-    pub(super) fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], to: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         to.serialize_str(&text)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(from: D) -> Result<[u8; N], D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        from: D,
+    ) -> Result<[u8; N], D::Error> {
         let text = String::deserialize(from)?;
         let bad = || D::Error::custom(format!("expected {} hexadecimal digits", N * 2));
         if text.len() != N * 2 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -9,7 +9,7 @@ mod index;
 mod manifest;
 mod trailer;
 
-pub use header::{FileId, Header, HEADER_BYTES, Kind, PROLOGUE_BYTES, SealParams, WRAP_SLOTS};
+pub use header::{FileId, HEADER_BYTES, Header, Kind, PROLOGUE_BYTES, SealParams, WRAP_SLOTS};
 pub use index::{Index, SectionType};
 pub use manifest::{MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, ShardEntry};
 pub use trailer::{BlockKind, Coding, TRAILER_BYTES, Trailer};

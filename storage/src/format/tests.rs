@@ -31,7 +31,9 @@ fn header(payload_bytes: u64, index_bytes: u64, wraps: usize) -> Header {
 
 #[test]
 fn headers_come_back() {
-    for (payload, index, wraps) in [(0, 0, 0), (1, 1, 1), (8128, 8128, 2), (8129, 100_000, 3), (1 << 30, 77, 4)] {
+    for (payload, index, wraps) in
+        [(0, 0, 0), (1, 1, 1), (8128, 8128, 2), (8129, 100_000, 3), (1 << 30, 77, 4)]
+    {
         let header = header(payload, index, wraps);
         let bytes = header.encode(|maced| {
             assert_eq!(maced.len(), 2016);
@@ -93,7 +95,11 @@ fn broken_headers_are_refused_by_kind() {
 }
 
 fn sections() -> Vec<(SectionType, Vec<u8>)> {
-    vec![(SectionType::BLOCK_TABLE, vec![1, 2, 3]), (SectionType(17), vec![]), (SectionType(16), vec![9; 100])]
+    vec![
+        (SectionType::BLOCK_TABLE, vec![1, 2, 3]),
+        (SectionType(17), vec![]),
+        (SectionType(16), vec![9; 100]),
+    ]
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use tierstream_crypto::{TAG_BYTES, Tag};
 
-use super::fields::{array, is_zero, put, u32_at, u64_at};
 use super::FileId;
+use super::fields::{array, is_zero, put, u32_at, u64_at};
 
 /// Length of a trailer.
 pub const TRAILER_BYTES: usize = 64;

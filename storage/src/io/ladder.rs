@@ -63,7 +63,11 @@ impl fmt::Display for EngineReport {
 ///
 /// # Errors
 /// `Unsupported` when `choice` insists on an engine that this machine does not give.
-pub fn open(choice: EngineChoice, depth: usize, arena: Option<&Arc<Arena>>) -> Result<(Box<dyn IoEngine>, EngineReport)> {
+pub fn open(
+    choice: EngineChoice,
+    depth: usize,
+    arena: Option<&Arc<Arena>>,
+) -> Result<(Box<dyn IoEngine>, EngineReport)> {
     let mut fallback = Vec::new();
     if choice != EngineChoice::Psync {
         match UringEngine::new(depth, arena) {
@@ -72,8 +76,10 @@ pub fn open(choice: EngineChoice, depth: usize, arena: Option<&Arc<Arena>>) -> R
                 return Ok((Box::new(engine), report));
             }
             Err(error) if choice == EngineChoice::Uring => {
-                return Err(error.hint("allow io_uring (sysctl kernel.io_uring_disabled=0, the container's seccomp \
-                     profile), or use --io-engine auto"));
+                return Err(error.hint(
+                    "allow io_uring (sysctl kernel.io_uring_disabled=0, the container's seccomp \
+                     profile), or use --io-engine auto",
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "io_uring is not available: reading with threads instead");

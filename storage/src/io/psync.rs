@@ -58,7 +58,8 @@ impl PsyncEngine {
                 .name(format!("tier-psync-{number}"))
                 .spawn(move || run(&todo, &results))
                 .map_err(|error| {
-                    Error::new(ErrorKind::Full, "start", format!("no thread for I/O: {error}")).caused_by(error)
+                    Error::new(ErrorKind::Full, "start", format!("no thread for I/O: {error}"))
+                        .caused_by(error)
                 })?;
             threads.push(thread);
         }

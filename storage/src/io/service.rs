@@ -96,13 +96,21 @@ enum Message {
 
 /// The handle to an I/O thread. The thread ends when the handle is dropped: requests in flight are waited for, queued
 /// ones are given back with `Closed`.
-#[derive(Debug)]
 pub struct IoService {
     mailbox: Sender<Message>,
+    // What was posted while the thread was ending, to be refused by whoever posted it.
+    leftovers: Receiver<Message>,
     sleeping: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
     waker: Arc<dyn Waker>,
     report: EngineReport,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for IoService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IoService({})", self.report)
+    }
 }
 
 impl IoService {
@@ -125,22 +133,25 @@ impl IoService {
     {
         let (mailbox, incoming) = bounded(MAILBOX);
         let (ready, started) = bounded(1);
-        let sleeping = Arc::new(AtomicBool::new(false));
-        let (config, flag) = (config.clone(), Arc::clone(&sleeping));
+        let (sleeping, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (config, sleeping_flag, ended_flag) = (config.clone(), Arc::clone(&sleeping), Arc::clone(&ended));
+        let leftovers = incoming.clone();
         let thread = std::thread::Builder::new()
             .name("tier-io".to_owned())
             .spawn(move || match make() {
                 Ok((engine, report)) => {
                     // The starter waits for this message, so that it is there to receive it.
                     let _starter_is_gone = ready.send(Ok((engine.waker(), report)));
-                    Worker::new(engine, &config, incoming, flag).run();
+                    Worker::new(engine, &config, incoming.clone(), sleeping_flag).run();
+                    ended_flag.store(true, Ordering::SeqCst);
+                    refuse_posted(&incoming);
                 }
                 Err(error) => drop(ready.send(Err(error))),
             })
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("no I/O thread: {error}")))?;
         let (waker, report) =
             started.recv().map_err(|_| Error::new(ErrorKind::Closed, "start", "the I/O thread ended"))??;
-        Ok(Self { mailbox, sleeping, waker, report, thread: Mutex::new(Some(thread)) })
+        Ok(Self { mailbox, leftovers, sleeping, ended, waker, report, thread: Mutex::new(Some(thread)) })
     }
 
     /// Which engine runs and why.
@@ -160,18 +171,14 @@ impl IoService {
     }
 
     fn post(&self, message: Message) {
-        match self.mailbox.send(message) {
-            Ok(()) => {
-                if self.sleeping.swap(false, Ordering::SeqCst) {
-                    self.waker.wake();
-                }
-            }
-            // The I/O thread is gone: its promise to call back is kept here.
-            Err(error) => {
-                if let Message::Submit(request) = error.0 {
-                    (request.done)(Some(request.op), Err(closed()));
-                }
-            }
+        // `leftovers` keeps the channel connected as long as this service lives.
+        let _connected = self.mailbox.send(message);
+        if self.sleeping.swap(false, Ordering::SeqCst) {
+            self.waker.wake();
+        }
+        // Either the ending thread saw the message when it refused what was left, or we see that it has ended.
+        if self.ended.load(Ordering::SeqCst) {
+            refuse_posted(&self.leftovers);
         }
     }
 
@@ -193,18 +200,41 @@ impl IoService {
     ///
     /// # Errors
     /// As read(2); `Corrupt` when the file ends before.
-    pub fn read(&self, file: &Arc<DeviceFile>, offset: u64, len: usize, buf: Slot, lane: Lane) -> Result<Slot> {
+    pub fn read(
+        &self,
+        file: &Arc<DeviceFile>,
+        offset: u64,
+        len: usize,
+        buf: Slot,
+        lane: Lane,
+    ) -> Result<Slot> {
         let op = self.run(Op::read(Arc::clone(file), offset, len, buf), lane, Priority::Demand)?;
         op.buf.ok_or_else(closed)
     }
 }
 
-impl Drop for IoService {
-    fn drop(&mut self) {
+impl IoService {
+    /// Ends the thread: requests in flight are waited for, queued ones are given back with `Closed`, and so is every
+    /// later one.
+    pub fn shut_down(&self) {
         self.post(Message::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the I/O thread panicked");
+        }
+    }
+}
+
+impl Drop for IoService {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+fn refuse_posted(mailbox: &Receiver<Message>) {
+    while let Ok(message) = mailbox.try_recv() {
+        if let Message::Submit(request) = message {
+            (request.done)(Some(request.op), Err(closed()));
         }
     }
 }

@@ -1,4 +1,7 @@
-#![expect(unsafe_code, reason = "submission entries carry raw pointers into buffers that the slot table owns")]
+#![expect(
+    unsafe_code,
+    reason = "submission entries carry raw pointers into buffers that the slot table owns"
+)]
 //! io_uring(7): one ring, one thread, operations owned by a slot table until their completion.
 //!
 //! The kernel reads and writes through raw pointers, so ownership is the whole design: an [`Op`] moves into the table
@@ -105,7 +108,9 @@ impl UringEngine {
                 match (op.kind, fixed) {
                     (OpKind::Read, true) => opcode::ReadFixed::new(fd, start, len, 0).offset(offset).build(),
                     (OpKind::Read, false) => opcode::Read::new(fd, start, len).offset(offset).build(),
-                    (OpKind::Write, true) => opcode::WriteFixed::new(fd, start, len, 0).offset(offset).build(),
+                    (OpKind::Write, true) => {
+                        opcode::WriteFixed::new(fd, start, len, 0).offset(offset).build()
+                    }
                     (OpKind::Write, false) => opcode::Write::new(fd, start, len).offset(offset).build(),
                     (OpKind::Sync, _) => sync(),
                 }
@@ -223,7 +228,10 @@ impl Drop for UringEngine {
 }
 
 /// Leaks an operation: the kernel may still write to its buffer.
-#[expect(clippy::mem_forget, reason = "freeing memory under the kernel's hands would be worse than losing it")]
+#[expect(
+    clippy::mem_forget,
+    reason = "freeing memory under the kernel's hands would be worse than losing it"
+)]
 fn give_up(op: Op) {
     std::mem::forget(op);
 }
@@ -249,7 +257,8 @@ fn set_up(entries: u32) -> Result<(IoUring, &'static str)> {
         }
     }
     let error = last.expect("a failed attempt leaves its error");
-    let kind = if error.raw_os_error() == Some(libc::ENOMEM) { ErrorKind::Full } else { ErrorKind::Unsupported };
+    let kind =
+        if error.raw_os_error() == Some(libc::ENOMEM) { ErrorKind::Full } else { ErrorKind::Unsupported };
     Err(Error::new(kind, "start io_uring", error.to_string()).caused_by(error))
 }
 

@@ -6,6 +6,8 @@
 pub mod conformance;
 mod faults;
 mod random;
+mod say;
 
 pub use faults::{FaultEngine, FaultPlan};
 pub use random::Random;
+pub use say::{announce_seed, skip};

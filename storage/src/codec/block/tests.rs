@@ -92,7 +92,9 @@ fn a_block_opens_only_in_its_own_place() {
     let stored = own.seal(BlockKind::Data, 4, 5000, &mut block, &mut scratch);
     let mut plain = vec![0; BLOCK];
     let mut open = |codec: &BlockCodec, kind, number, len, stored: usize| {
-        codec.open(kind, number, len, &block[..stored], &mut plain, &mut scratch).map_err(|error| error.kind())
+        codec
+            .open(kind, number, len, &block[..stored], &mut plain, &mut scratch)
+            .map_err(|error| error.kind())
     };
     open(&own, BlockKind::Data, 4, 5000, stored).unwrap();
     let corrupt = Err(ErrorKind::Corrupt);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::buf::{Arena, HeapAllocator};
 use crate::device::{Access, DeviceFile, Directory};
 use crate::io::{Completion, IoEngine, Op};
-use crate::testing::Random;
+use crate::testing::{Random, announce_seed};
 
 const SLOT: usize = 16 * 1024;
 const SLOTS: usize = 16;
@@ -18,7 +18,7 @@ type Make<'a> = &'a dyn Fn(usize, &Arc<Arena>) -> Box<dyn IoEngine>;
 /// # Panics
 /// When the engine breaks a promise of the trait.
 pub fn io_engine(dir: &Path, seed: u64, make: Make<'_>) {
-    println!("io_engine conformance, seed {seed}");
+    announce_seed("io_engine conformance", seed);
     let arena = Arena::new("conformance", SLOT, SLOTS, &HeapAllocator).expect("memory for a test");
     let directory = Directory::open(dir).expect("the test's directory");
     whole_files_come_back(make, &arena, &directory, seed);
@@ -81,7 +81,7 @@ fn whole_files_come_back(make: Make<'_>, arena: &Arc<Arena>, directory: &Directo
 fn end_of_file_and_errors_are_told(make: Make<'_>, arena: &Arc<Arena>, directory: &Directory) {
     let mut engine = make(2, arena);
     let file = DeviceFile::open(directory, "whole", Access::Read).expect("the file of before");
-    let past = file.len().expect("a length") + crate::units::to_u64(SLOT);
+    let past = file.size_bytes().expect("a length") + crate::units::to_u64(SLOT);
     let slot = arena.try_take(0).expect("a slot");
     engine.submit(Op::read(Arc::clone(&file), past, SLOT, slot));
     let done = finish(&mut *engine).pop().expect("one completion");

@@ -1,0 +1,118 @@
+//! The embedded catalog: one file, copy-on-write B-trees, pure Rust.
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
+
+use super::{Batch, CatalogStore, Table, Visit, busy};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Memory for pages; the catalog is read in full at start and written in batches afterwards.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// A catalog in one redb file.
+#[derive(Debug)]
+pub struct RedbCatalog {
+    database: Database,
+    path: PathBuf,
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+impl RedbCatalog {
+    /// Opens or makes the catalog at `path`.
+    ///
+    /// # Errors
+    /// As [`super::open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let database =
+            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+                DatabaseError::DatabaseAlreadyOpen => busy(path),
+                DatabaseError::Storage(error) => of_storage("open", path, error),
+                error => damaged("open", path, &error),
+            })?;
+        Ok(Self { database, path: path.to_owned() })
+    }
+
+    fn error(&self, op: &'static str, error: impl Into<redb::Error>) -> Error {
+        match error.into() {
+            redb::Error::Io(error) => Error::io(op, &self.path, error),
+            error => damaged(op, &self.path, &error),
+        }
+    }
+}
+
+fn of_storage(op: &'static str, path: &Path, error: StorageError) -> Error {
+    match error {
+        StorageError::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            damaged(op, path, &error)
+        }
+        StorageError::Io(error) => Error::io(op, path, error),
+        error => damaged(op, path, &error),
+    }
+}
+
+fn damaged(op: &'static str, path: &Path, error: &dyn std::error::Error) -> Error {
+    Error::new(ErrorKind::Corrupt, op, format!("the catalog is damaged: {error}"))
+        .at(path)
+        .hint("delete the L2 directory: it is a cache and will be filled again from L3")
+}
+
+impl CatalogStore for RedbCatalog {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let read = self.database.begin_read().map_err(|error| self.error("read", error))?;
+        match read.open_table(definition(table)) {
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(self.error("read", error)),
+            Ok(rows) => {
+                let value = rows.get(key).map_err(|error| self.error("read", error))?;
+                Ok(value.map(|value| value.value().to_vec()))
+            }
+        }
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<()> {
+        let write = self.database.begin_write().map_err(|error| self.error("write", error))?;
+        for table in Table::ALL {
+            let mut changes = batch.changes.iter().filter(|(of, _, _)| *of == table).peekable();
+            if changes.peek().is_none() {
+                continue;
+            }
+            let mut rows = write.open_table(definition(table)).map_err(|error| self.error("write", error))?;
+            for (_, key, value) in changes {
+                let changed = match value {
+                    Some(value) => rows.insert(&key[..], &value[..]).map(drop),
+                    None => rows.remove(&key[..]).map(drop),
+                };
+                changed.map_err(|error| self.error("write", error))?;
+            }
+        }
+        write.commit().map_err(|error| self.error("commit", error))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<()> {
+        if to.is_some_and(|to| to <= from) {
+            return Ok(());
+        }
+        let read = self.database.begin_read().map_err(|error| self.error("read", error))?;
+        let rows = match read.open_table(definition(table)) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+            rows => rows.map_err(|error| self.error("read", error))?,
+        };
+        let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+        for row in rows.range::<&[u8]>(range).map_err(|error| self.error("read", error))? {
+            let (key, value) = row.map_err(|error| self.error("read", error))?;
+            if visit(key.value(), value.value()).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        "redb"
+    }
+}

@@ -1,0 +1,81 @@
+//! How a store is set up. Parsed once by the caller; nothing below reads the environment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::catalog::CatalogKind;
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io::ServiceConfig;
+use crate::tier::L2Config;
+use crate::units::{human_bytes, to_usize};
+
+/// Settings of a store.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Memory for opened blocks, in bytes.
+    pub l1_bytes: u64,
+    /// Stored length of the largest block of any data set to be opened, in bytes.
+    pub block_bytes: u32,
+    /// The NVMe tier; none reads from L3 alone.
+    pub l2: Option<L2Config>,
+    /// What remembers L2's contents.
+    pub catalog: CatalogKind,
+    /// I/O engine and depths.
+    pub io: ServiceConfig,
+    /// Threads that authenticate and open blocks.
+    pub codec_threads: usize,
+    /// How long a read waits for a block before it gives up.
+    pub patience: Duration,
+    /// Accept a data set older than one this store has seen.
+    pub allow_rollback: bool,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            l1_bytes: 256 << 20,
+            block_bytes: 64 << 10,
+            l2: None,
+            catalog: CatalogKind::Redb,
+            io: ServiceConfig::default(),
+            codec_threads: std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)),
+            // Disks retry internally for up to 30 s before they report an error; give them that and as much again.
+            patience: Duration::from_secs(60),
+            allow_rollback: false,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+/// Fewer blocks than this in L1 and reads wait for each other.
+const L1_BLOCKS_MIN: u64 = 16;
+
+impl StoreConfig {
+    /// Blocks that fit L1.
+    ///
+    /// # Errors
+    /// `Misuse` when too few do.
+    pub(super) fn l1_slots(&self) -> Result<usize> {
+        let slots = self.l1_bytes / u64::from(self.block_bytes);
+        if slots < L1_BLOCKS_MIN {
+            let least = human_bytes(u64::from(self.block_bytes) * L1_BLOCKS_MIN);
+            let why = format!(
+                "L1 of {} holds {slots} blocks, expected {L1_BLOCKS_MIN}",
+                human_bytes(self.l1_bytes)
+            );
+            return Err(
+                Error::new(ErrorKind::Misuse, "open", why).hint(format!("use --l1-size {least} or more"))
+            );
+        }
+        Ok(to_usize(slots))
+    }
+
+    /// Buffers for sealed bytes: one for each operation in flight, one for each thread that opens a block, and as many
+    /// again that wait for their turn or are being written to L2.
+    pub(super) fn io_slots(&self) -> usize {
+        2 * (self.io.fast_depth + self.io.slow_depth + self.codec_threads)
+    }
+}

@@ -1,0 +1,194 @@
+//! Loading a block: read its sealed bytes from L2 or L3, authenticate and open them into an L1 slot, offer them to L2.
+//!
+//! Reads run on the I/O thread, opening on the codec threads; a load passes between them by channels that have room for
+//! every buffer there is, so that no thread ever waits for another's queue. A load that is lost on the way (shutdown)
+//! still ends its flight, with `Closed`.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use super::sealed_file::SealedFile;
+use crate::buf::Slot;
+use crate::codec::Scratch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BlockKind;
+use crate::io::{Lane, Op, Priority, Request};
+use crate::metrics::TierName;
+use crate::tier::{BlockKey, Flight, SealedPlace};
+use crate::units::to_u64;
+
+/// Reads of one block from L3 before its error is final: one more than once, because a transfer can go wrong between
+/// device and memory while the device holds the right bytes.
+const L3_ATTEMPTS: u32 = 2;
+
+/// A block on its way into L1.
+pub(super) struct Load {
+    core: Arc<Core>,
+    key: BlockKey,
+    file: Arc<SealedFile>,
+    flight: Arc<Flight>,
+    // The L1 slot to open into; taken when the load ends.
+    slot: Option<Slot>,
+    priority: Priority,
+    deadline: u64,
+    l3_attempts: u32,
+}
+
+/// What the I/O thread hands to the codec threads.
+pub(super) enum Job {
+    /// A read ended.
+    Arrived { load: Load, from: TierName, place: SealedPlace, outcome: Result<()>, buf: Option<Slot> },
+    /// No more jobs will come.
+    Stop,
+}
+
+impl Load {
+    pub(super) fn new(
+        core: &Arc<Core>,
+        key: BlockKey,
+        file: Arc<SealedFile>,
+        (flight, slot): (Arc<Flight>, Slot),
+        (priority, deadline): (Priority, u64),
+    ) -> Self {
+        let slot = Some(slot);
+        Self { core: Arc::clone(core), key, file, flight, slot, priority, deadline, l3_attempts: 0 }
+    }
+
+    /// Reads the block from the highest tier that has it, into `buf`.
+    pub(super) fn start(self, buf: Slot) {
+        match self.core.l2.as_ref().and_then(|l2| l2.lookup(self.key)) {
+            Some(place) => self.read(TierName::L2, place, buf),
+            None => self.read_from_l3(buf),
+        }
+    }
+
+    fn read_from_l3(mut self, buf: Slot) {
+        self.l3_attempts += 1;
+        match self.file.place(BlockKind::Data, u64::from(self.key.block)) {
+            Ok(place) => self.read(TierName::L3, place, buf),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn read(self, from: TierName, place: SealedPlace, buf: Slot) {
+        let core = Arc::clone(&self.core);
+        let mut op = Op::read(Arc::clone(&place.file), place.offset, place.len, buf);
+        op.tag = self.key.tag();
+        let (priority, deadline) = (self.priority, self.deadline);
+        let done = Box::new(move |op: Option<Op>, result: Result<()>| {
+            let core = Arc::clone(&self.core);
+            let buf = op.and_then(|op| op.buf);
+            core.hand_over(Job::Arrived { load: self, from, place, outcome: result, buf });
+        });
+        let lane = if from == TierName::L2 { Lane::Fast } else { Lane::Slow };
+        core.io.submit(Request { op, lane, priority, deadline, done });
+    }
+
+    /// On a codec thread: opens what arrived, or tries the next place.
+    pub(super) fn arrived(
+        mut self,
+        from: TierName,
+        place: &SealedPlace,
+        outcome: Result<()>,
+        buf: Option<Slot>,
+        scratch: &mut Scratch,
+    ) {
+        let core = Arc::clone(&self.core);
+        // Without its buffer the engine broke down, and without its slot the load has ended.
+        let (Some(buf), Some(mut slot)) = (buf, self.slot.take()) else {
+            return self.fail(Error::new(ErrorKind::Closed, "read", "the I/O engine broke down"));
+        };
+        if let Err(error) = outcome {
+            core.metrics.read_error();
+            self.slot = Some(slot);
+            return self.next_place(from, error, buf);
+        }
+        let stored = &buf[..place.len];
+        match open(&core, &self.file, self.key, stored, &mut slot, scratch) {
+            Ok(len) => {
+                core.metrics.hit(from, to_u64(place.len));
+                core.l1.publish(self.key, &self.flight, slot, len);
+                if from == TierName::L3 {
+                    offer_to_l2(&core, &self.file, self.key, place.len, buf);
+                }
+            }
+            Err(error) => {
+                self.slot = Some(slot);
+                let error = error.at_offset(place.offset, to_u64(place.len)).at(place.file.path());
+                self.next_place(from, error, buf);
+            }
+        }
+    }
+
+    /// L2 failed: forget the block there and go to L3. L3 failed: once more, then give up.
+    fn next_place(self, from: TierName, error: Error, buf: Slot) {
+        if error.kind() == ErrorKind::Closed {
+            return self.fail(error);
+        }
+        if from == TierName::L2 {
+            tracing::warn!(%error, "a block of L2 is dropped and read from L3");
+            self.core.metrics.dropped();
+            if let Some(l2) = &self.core.l2 {
+                l2.forget(self.key);
+            }
+        } else if self.l3_attempts >= L3_ATTEMPTS {
+            let verify =
+                "run `tierstream verify` to see what else is damaged, then restore the shard from its source";
+            return self.fail(error.hint(verify));
+        }
+        self.read_from_l3(buf);
+    }
+
+    pub(super) fn fail(mut self, error: Error) {
+        // The slot is free again before anybody who waits hears of the failure and asks for it.
+        drop(self.slot.take());
+        self.core.l1.fail(self.key, &self.flight, error);
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            drop(slot);
+            let error = Error::new(ErrorKind::Closed, "read", "the store is shutting down");
+            self.core.l1.fail(self.key, &self.flight, error);
+        }
+    }
+}
+
+/// Opens `stored` into `slot`; returns the payload bytes of the block.
+fn open(
+    core: &Core,
+    file: &SealedFile,
+    key: BlockKey,
+    stored: &[u8],
+    slot: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<usize> {
+    let number = u64::from(key.block);
+    let len = file.plain_bytes(number);
+    let began = core.config.clock.now();
+    file.codec().open(BlockKind::Data, number, len, stored, slot, scratch)?;
+    core.metrics.opened(to_u64(stored.len()), core.config.clock.now().saturating_sub(began));
+    Ok(len)
+}
+
+/// Writes the sealed bytes that were just read to L2, if it takes them. The buffer travels with the write.
+fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, buf: Slot) {
+    let Some(l2) = &core.l2 else { return };
+    let Some(reservation) = l2.admit(key, file.header().params.data_set_id, len) else { return };
+    let op = Op::write(Arc::clone(&reservation.place.file), reservation.place.offset, len, buf);
+    let owner = Arc::clone(core);
+    let done = Box::new(move |_, result: Result<()>| {
+        let Some(l2) = &owner.l2 else { return };
+        match result {
+            Ok(()) => {
+                owner.metrics.admitted(to_u64(len));
+                l2.commit(&reservation);
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => {}
+            Err(error) => l2.give_up_writing(&error),
+        }
+    });
+    core.io.submit(Request { op, lane: Lane::Fast, priority: Priority::Background, deadline: 0, done });
+}

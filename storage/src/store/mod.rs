@@ -1,0 +1,30 @@
+//! The store: blocks of sealed data sets, read through the tiers.
+//!
+//! A block is looked for in L1, then L2, then L3; it is authenticated and opened on the way up, kept in L1, and its
+//! sealed bytes are offered to L2 when they came from L3. A block that is damaged or unreadable on L2 is dropped there
+//! and read from L3; only L3's own failure reaches the caller, with device, file and offset.
+//!
+//! Knows payloads, blocks and byte ranges; no samples, no epochs.
+
+mod config;
+mod core;
+mod data_set;
+mod load;
+mod publish;
+mod sealed_file;
+mod source;
+mod stream;
+mod verify;
+mod write;
+
+pub use config::StoreConfig;
+pub use core::{Store, Urgency};
+pub use data_set::{DataSetInfo, ShardInfo};
+pub use publish::{DataSetWriter, SealedShard};
+pub use sealed_file::{Section, peek_header};
+pub use source::{RangeRead, RangeSource};
+pub use verify::{VerifyProgress, VerifyReport, verify};
+pub use write::{SealedWriter, WriteContext};
+
+#[cfg(test)]
+mod tests;

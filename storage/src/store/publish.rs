@@ -1,0 +1,281 @@
+//! Writing a data set so that it appears whole or not at all.
+//!
+//! Shards are written into a hidden directory beside the target, the manifest last; then everything is synced and the
+//! directory gets its final name in one rename. A writer that is dropped removes what it wrote; one that was killed
+//! leaves a directory that the next writer of the same target removes, once it can take its lock.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tierstream_crypto::{Cipher, KeyProvider};
+
+use super::core::read_manifest;
+use super::stream::Reader;
+use super::write::{SealedWriter, WriteContext};
+use crate::device::{Directory, sync_directory};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{FileId, Kind, MANIFEST_NAME, Manifest, SealParams, SectionType, ShardEntry};
+use crate::io::Priority;
+
+const LOCK_NAME: &str = "writing.lock";
+
+/// A data set being written.
+#[derive(Debug)]
+pub struct DataSetWriter<'a> {
+    context: &'a WriteContext,
+    keys: Arc<dyn KeyProvider>,
+    target: PathBuf,
+    partial: PathBuf,
+    directory: Arc<Directory>,
+    // Held while we write; a killed process loses it.
+    _lock: std::fs::File,
+    params: SealParams,
+    published: bool,
+}
+
+/// A shard that was written and waits to be listed in a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedShard(ShardEntry);
+
+impl<'a> DataSetWriter<'a> {
+    /// Begins a data set at `target`. With `overwrite` an existing data set there is replaced when the new one is
+    /// published, as its next generation.
+    ///
+    /// # Errors
+    /// `Misuse` when the target exists and is not to be overwritten, or is no data set; `Denied` when its parent cannot
+    /// be written; `Missing` when the parent does not exist, or the key of the data set that is to be overwritten.
+    #[expect(clippy::too_many_arguments, reason = "each is one choice of the caller, used once")]
+    pub fn create(
+        context: &'a WriteContext,
+        keys: Arc<dyn KeyProvider>,
+        target: &Path,
+        overwrite: bool,
+        cipher: Cipher,
+        compressed: bool,
+        block_bytes: u32,
+        record_align: u32,
+    ) -> Result<Self> {
+        let (parent, name) = split(target)?;
+        let previous = previous_generation(context, &*keys, target, overwrite)?;
+        remove_abandoned(&parent, &name)?;
+        let (data_set_id, generation) = match previous {
+            Some((id, generation)) => (id, generation + 1),
+            None => (random_id()?, 1),
+        };
+        let params = SealParams {
+            kind: Kind::Shard,
+            cipher,
+            compressed,
+            file_id: FileId([0; 16]),
+            data_set_id,
+            generation,
+            block_bytes,
+            record_align,
+        };
+        params.check()?;
+        let partial = parent.join(format!("{}{}", partial_prefix(&name), random_id()?));
+        std::fs::create_dir(&partial)
+            .map_err(|error| Error::io("create", &partial, error).hint(writable(&parent)))?;
+        let locked = lock(&partial.join(LOCK_NAME), true);
+        let opened = locked.and_then(|lock| Ok((lock, Directory::open(&partial)?)));
+        let (lock, directory) = opened.inspect_err(|_| drop(std::fs::remove_dir_all(&partial)))?;
+        let target = target.to_owned();
+        Ok(Self { context, keys, target, partial, directory, _lock: lock, params, published: false })
+    }
+
+    /// Begins shard `number`. Shards may be written from several threads at once.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn shard(&self, number: usize) -> Result<SealedWriter<'a>> {
+        let params = SealParams { file_id: random_id()?, ..self.params };
+        SealedWriter::create(self.context, &self.directory, &shard_name(number), params, &*self.keys)
+    }
+
+    /// Ends a shard that [`DataSetWriter::shard`] began under the same `number`, with its records and index sections.
+    ///
+    /// # Errors
+    /// As the device says.
+    pub fn finish_shard(
+        &self,
+        number: usize,
+        shard: SealedWriter<'_>,
+        records: u64,
+        sections: Vec<(SectionType, Vec<u8>)>,
+    ) -> Result<SealedShard> {
+        let finished = shard.finish(records, sections)?;
+        Ok(SealedShard(ShardEntry {
+            file: shard_name(number),
+            id: finished.file_id.0,
+            mac: finished.mac,
+            file_bytes: finished.file_bytes,
+            payload_bytes: finished.payload_bytes,
+            records,
+        }))
+    }
+
+    /// Writes the manifest of `shards` and gives the data set its name. Returns its generation.
+    ///
+    /// # Errors
+    /// As the file system says; the target is then as it was.
+    pub fn publish(
+        mut self,
+        schema: serde_json::Value,
+        source: serde_json::Value,
+        shards: Vec<SealedShard>,
+    ) -> Result<u64> {
+        let (parent, name) = split(&self.target)?;
+        let mut manifest = Manifest::new(name, schema, self.params.block_bytes, self.params.record_align);
+        manifest.source = source;
+        shards.into_iter().for_each(|SealedShard(entry)| manifest.push(entry));
+        let params =
+            SealParams { kind: Kind::Manifest, compressed: false, file_id: random_id()?, ..self.params };
+        let mut writer =
+            SealedWriter::create(self.context, &self.directory, MANIFEST_NAME, params, &*self.keys)?;
+        writer.write(&manifest.encode()?)?;
+        writer.finish(manifest.records, Vec::new())?;
+
+        let lock = self.partial.join(LOCK_NAME);
+        std::fs::remove_file(&lock).map_err(|error| Error::io("remove", &lock, error))?;
+        self.directory.sync()?;
+        self.rename()?;
+        self.published = true;
+        sync_directory(&parent)?;
+        Ok(self.params.generation)
+    }
+
+    /// Puts the new directory in the target's place; what was there is removed afterwards.
+    fn rename(&self) -> Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let rename = |flags| renameat_with(CWD, &self.partial, CWD, &self.target, flags);
+        match rename(RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {}
+            // A file system without the flag; the target was seen to be free at the start.
+            Err(rustix::io::Errno::INVAL) if !self.target.exists() => {
+                return std::fs::rename(&self.partial, &self.target)
+                    .map_err(|error| Error::io("rename", &self.target, error));
+            }
+            Err(error) => return Err(Error::io("rename", &self.target, error.into())),
+        }
+        // There is a data set in the way: we were told to overwrite one, or somebody else was faster.
+        if self.params.generation == 1 {
+            return Err(exists(&self.target));
+        }
+        rename(RenameFlags::EXCHANGE).map_err(|error| {
+            Error::io("exchange", &self.target, error.into())
+                .hint("this file system cannot swap directories: remove the old data set first")
+        })?;
+        if let Err(error) = std::fs::remove_dir_all(&self.partial) {
+            tracing::warn!(path = %self.partial.display(), %error, "the previous generation could not be removed");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for DataSetWriter<'_> {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = std::fs::remove_dir_all(&self.partial)
+        {
+            tracing::warn!(path = %self.partial.display(), %error, "an unfinished data set could not be removed");
+        }
+    }
+}
+
+fn shard_name(number: usize) -> String {
+    format!("shard-{number:05}.tss")
+}
+
+fn partial_prefix(name: &str) -> String {
+    format!(".{name}.partial-")
+}
+
+fn random_id() -> Result<FileId> {
+    let mut id = [0; 16];
+    tierstream_crypto::random_bytes(&mut id)?;
+    Ok(FileId(id))
+}
+
+fn writable(path: &Path) -> String {
+    format!("choose an output on a file system that this user can write, or allow it on `{}`", path.display())
+}
+
+fn exists(target: &Path) -> Error {
+    Error::new(ErrorKind::Misuse, "create", "there is something of this name already")
+        .at(target)
+        .hint("choose another output, or give --overwrite to replace a data set")
+}
+
+/// The target's parent and its name.
+fn split(target: &Path) -> Result<(PathBuf, String)> {
+    let name = target.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    let name = name.ok_or_else(|| {
+        Error::new(ErrorKind::Misuse, "create", "the output needs a name in UTF-8").at(target)
+    })?;
+    let parent = match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Ok((parent, name))
+}
+
+/// Id and generation of the data set that is to be overwritten.
+fn previous_generation(
+    context: &WriteContext,
+    keys: &dyn KeyProvider,
+    target: &Path,
+    overwrite: bool,
+) -> Result<Option<(FileId, u64)>> {
+    match std::fs::symlink_metadata(target) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", target, error)),
+        Ok(_) if !overwrite => return Err(exists(target)),
+        Ok(_) => {}
+    }
+    let directory = Directory::open(target)?;
+    let reader = Reader {
+        io: &context.io,
+        arena: &context.arena,
+        patience: context.patience,
+        priority: Priority::Background,
+    };
+    let (file, _) = read_manifest(&reader, &directory, keys)
+        .map_err(|error| error.hint("only a data set that opens with the same key is overwritten"))?;
+    let params = &file.header().params;
+    Ok(Some((params.data_set_id, params.generation)))
+}
+
+/// Takes the lock file at `path`; `None` error kind `Retry` when another process holds it.
+#[expect(clippy::disallowed_methods, reason = "a lock file holds no data")]
+fn lock(path: &Path, create: bool) -> Result<std::fs::File> {
+    let file = if create { std::fs::File::create_new(path) } else { std::fs::File::open(path) };
+    let file = file.map_err(|error| Error::io("lock", path, error))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|error| Error::io("lock", path, error.into()))?;
+    Ok(file)
+}
+
+/// Removes what killed writers of the same target left behind.
+fn remove_abandoned(parent: &Path, name: &str) -> Result<()> {
+    let entries = std::fs::read_dir(parent).map_err(|error| Error::io("list", parent, error))?;
+    let prefix = partial_prefix(name);
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));
+        if !ours {
+            continue;
+        }
+        match lock(&path.join(LOCK_NAME), false) {
+            Ok(_lock) => {
+                tracing::warn!(path = %path.display(), "removing what an interrupted pack left behind");
+                std::fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, error))?;
+            }
+            // Another writer is at work, or its lock is not there yet or any more.
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "another writer's directory is left alone")
+            }
+        }
+    }
+    Ok(())
+}

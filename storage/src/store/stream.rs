@@ -1,0 +1,120 @@
+//! Reading a file's blocks in order, several in flight: for indexes, manifests and verification, which do not go
+//! through L1.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, bounded};
+
+use super::sealed_file::SealedFile;
+use crate::buf::{Arena, Slot};
+use crate::codec::Scratch;
+use crate::device::DeviceFile;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BlockKind;
+use crate::io::{IoService, Lane, Op, Priority, Request};
+use crate::tier::SealedPlace;
+use crate::units::to_usize;
+
+/// Blocks in flight for one stream: enough to keep a disk's head moving forward.
+const WINDOW: usize = 4;
+
+/// What it takes to read from L3.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    pub(super) io: &'a IoService,
+    pub(super) arena: &'a Arc<Arena>,
+    pub(super) patience: Duration,
+    pub(super) priority: Priority,
+}
+
+type Answer = Result<Slot>;
+
+impl Reader<'_> {
+    /// Reads `len` bytes at `offset` and waits for them.
+    pub(super) fn read(&self, file: &Arc<DeviceFile>, offset: u64, len: usize) -> Result<Slot> {
+        self.io.read(file, offset, len, self.arena.take(self.patience)?, Lane::Slow)
+    }
+
+    fn start(&self, place: &SealedPlace) -> Result<Receiver<Answer>> {
+        let buf = self.arena.take(self.patience)?;
+        if place.len > buf.len() {
+            let why = format!("block of {} bytes, but buffers have {}", place.len, buf.len());
+            return Err(Error::new(ErrorKind::Misuse, "read", why).at(place.file.path()));
+        }
+        let (send, receive) = bounded(1);
+        let done = Box::new(move |op: Option<Op>, result: Result<()>| {
+            let answer = result.and_then(|()| {
+                op.and_then(|op| op.buf)
+                    .ok_or_else(|| Error::new(ErrorKind::Closed, "read", "the engine broke down"))
+            });
+            // The stream may have been given up; the buffer then goes back here.
+            drop(send.send(answer));
+        });
+        let op = Op::read(Arc::clone(&place.file), place.offset, place.len, buf);
+        self.io.submit(Request { op, lane: Lane::Slow, priority: self.priority, deadline: 0, done });
+        Ok(receive)
+    }
+
+    /// Reads all stored blocks of one kind in order and hands each to `use_block` with its number.
+    ///
+    /// # Errors
+    /// The first of a read, or of `use_block`; each names its block.
+    pub(super) fn for_each(
+        &self,
+        file: &SealedFile,
+        kind: BlockKind,
+        mut use_block: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let count = match kind {
+            BlockKind::Data => file.header().block_count(),
+            BlockKind::Index => file.header().index_block_count(),
+        };
+        let mut flights: VecDeque<(u64, SealedPlace, Receiver<Answer>)> = VecDeque::with_capacity(WINDOW);
+        let mut next = 0;
+        while next < count || !flights.is_empty() {
+            while next < count && flights.len() < WINDOW {
+                let place = file.place(kind, next)?;
+                let answer = self.start(&place)?;
+                flights.push_back((next, place, answer));
+                next += 1;
+            }
+            let Some((number, place, answer)) = flights.pop_front() else { break };
+            let closed = |_| Error::new(ErrorKind::Closed, "read", "the I/O thread ended");
+            let buf = answer
+                .recv()
+                .map_err(closed)
+                .flatten()
+                .map_err(|error| error.at_block(kind.name(), number))?;
+            use_block(number, &buf[..place.len]).map_err(|error| {
+                error.at_offset(place.offset, crate::units::to_u64(place.len)).at(place.file.path())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Reads, authenticates and opens all blocks of one kind in order.
+    ///
+    /// # Errors
+    /// As [`Reader::for_each`].
+    pub(super) fn open_all(
+        &self,
+        file: &SealedFile,
+        kind: BlockKind,
+        mut use_plain: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let header = file.header();
+        let total = match kind {
+            BlockKind::Data => header.payload_bytes,
+            BlockKind::Index => header.index_bytes,
+        };
+        let mut scratch = Scratch::new()?;
+        let mut plain = vec![0; header.block_slot_bytes()];
+        self.for_each(file, kind, |number, stored| {
+            let len = to_usize(crate::format::plain_bytes(total, header.params.block_bytes, number));
+            file.codec().open(kind, number, len, stored, &mut plain, &mut scratch)?;
+            use_plain(number, &plain[..len])
+        })
+    }
+}

@@ -1,0 +1,164 @@
+//! Reads and authenticates every block of a data set, and lists what is damaged.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tierstream_crypto::KeyProvider;
+
+use super::core::read_manifest;
+use super::sealed_file::{Expected, SealedFile};
+use super::stream::Reader;
+use super::write::WriteContext;
+use crate::codec::Scratch;
+use crate::device::Directory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BlockKind, Manifest, ShardEntry};
+use crate::io::Priority;
+use crate::units::{to_u64, to_usize};
+
+/// Errors that a report keeps; more are only counted.
+const ERRORS_KEPT: usize = 100;
+
+/// What is done so far; shared with whoever shows it.
+#[derive(Debug, Default)]
+pub struct VerifyProgress {
+    /// Stored bytes read and checked.
+    pub bytes: AtomicU64,
+    /// Set from outside to end early.
+    pub stop: std::sync::atomic::AtomicBool,
+}
+
+/// What [`verify`] found.
+#[derive(Debug, Default)]
+pub struct VerifyReport {
+    /// Shards looked at.
+    pub shards: usize,
+    /// Blocks that are whole.
+    pub blocks: u64,
+    /// Stored bytes read.
+    pub bytes: u64,
+    /// Generation of the data set.
+    pub generation: u64,
+    /// What is damaged or unreadable, at most a hundred entries.
+    pub errors: Vec<Error>,
+    /// How many errors there were in all.
+    pub error_count: u64,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    blocks: AtomicU64,
+    error_count: AtomicU64,
+    errors: Mutex<Vec<Error>>,
+}
+
+impl Tally {
+    fn error(&self, error: Error) {
+        self.error_count.fetch_add(1, Ordering::Relaxed);
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if errors.len() < ERRORS_KEPT {
+            errors.push(error);
+        }
+    }
+}
+
+/// Checks the data set in the directory `path` on `threads` threads. Damage is reported, not returned as an error.
+///
+/// # Errors
+/// When the manifest itself cannot be read or authenticated; `Interrupted` when it was stopped.
+pub fn verify(
+    context: &WriteContext,
+    keys: &dyn KeyProvider,
+    path: &Path,
+    threads: usize,
+    progress: &VerifyProgress,
+) -> Result<VerifyReport> {
+    let reader = Reader {
+        io: &context.io,
+        arena: &context.arena,
+        patience: context.patience,
+        priority: Priority::Background,
+    };
+    let directory = Directory::open(path)?;
+    let (manifest_file, manifest) = read_manifest(&reader, &directory, keys)?;
+    let tally = Tally::default();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, manifest.shards.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(entry) = manifest.shards.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = verify_shard(&reader, &directory, keys, entry, progress, &tally) {
+                        tally.error(error);
+                    }
+                    if progress.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    if progress.stop.load(Ordering::Relaxed) {
+        return Err(Error::new(ErrorKind::Interrupted, "verify", "stopped before the end").at(path));
+    }
+    unlisted_files(path, &manifest, &tally)?;
+    let mut errors = tally.errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+    errors.sort_by_key(|error| error.place().map(|place| (place.path.clone(), place.offset)));
+    Ok(VerifyReport {
+        shards: manifest.shards.len(),
+        blocks: tally.blocks.into_inner(),
+        bytes: progress.bytes.load(Ordering::Relaxed),
+        generation: manifest_file.header().params.generation,
+        errors,
+        error_count: tally.error_count.into_inner(),
+    })
+}
+
+fn verify_shard(
+    reader: &Reader<'_>,
+    directory: &Directory,
+    keys: &dyn KeyProvider,
+    entry: &ShardEntry,
+    progress: &VerifyProgress,
+    tally: &Tally,
+) -> Result<()> {
+    let expected = Expected { id: entry.file_id(), mac: entry.mac };
+    let file = SealedFile::open(reader, directory, &entry.file, keys, Some(expected))?;
+    let header = file.header();
+    let mut scratch = Scratch::new()?;
+    let mut plain = vec![0; header.block_slot_bytes()];
+    for kind in [BlockKind::Data, BlockKind::Index] {
+        let total = if kind == BlockKind::Data { header.payload_bytes } else { header.index_bytes };
+        reader.for_each(&file, kind, |number, stored| {
+            if progress.stop.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Interrupted, "verify", "stopped"));
+            }
+            let len = to_usize(crate::format::plain_bytes(total, header.params.block_bytes, number));
+            match file.codec().open(kind, number, len, stored, &mut plain, &mut scratch) {
+                Ok(()) => drop(tally.blocks.fetch_add(1, Ordering::Relaxed)),
+                // One bad block says nothing about the next: note it and go on.
+                Err(error) => {
+                    let place = file.place(kind, number)?;
+                    tally.error(error.at_offset(place.offset, to_u64(place.len)).at(file.path()));
+                }
+            }
+            progress.bytes.fetch_add(to_u64(stored.len()), Ordering::Relaxed);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A sealed file that no manifest names was put there by somebody else, or left by an older pack.
+fn unlisted_files(path: &Path, manifest: &Manifest, tally: &Tally) -> Result<()> {
+    for entry in std::fs::read_dir(path).map_err(|error| Error::io("list", path, error))?.flatten() {
+        let name = entry.file_name();
+        let listed = manifest.shards.iter().any(|shard| name.to_str() == Some(&shard.file));
+        if name.to_str().is_some_and(|name| name.ends_with(".tss")) && !listed {
+            let error = Error::new(ErrorKind::Corrupt, "verify", "this shard is not in the manifest");
+            tally.error(error.at(&entry.path()).hint("it is never read; remove it"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! The three tiers: memory, NVMe, and the home of all data below them.
+//!
+//! A read tier is a cache: losing it costs time, never data. L1 holds opened blocks, L2 the same sealed bytes as L3.
+
+mod eviction;
+mod file_table;
+mod inflight;
+mod journal;
+mod memory;
+mod nvme;
+
+pub use eviction::{EvictionPolicy, S3Fifo};
+pub use file_table::{FileNo, FileTable};
+pub use inflight::{Block, BlockRef, Flight, Ticket};
+pub use memory::{Lookup, MemoryTier};
+pub use nvme::{L2Config, NvmeTier, Reservation, SealedPlace};
+
+/// Names a block of a sealed file while the store is open: 8 bytes, cheap to hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BlockKey {
+    /// The file.
+    pub file: FileNo,
+    /// The block's number in the file's payload.
+    pub block: u32,
+}
+
+impl BlockKey {
+    /// The key as a number, for request tags.
+    #[must_use]
+    pub fn tag(self) -> u64 {
+        u64::from(self.file.0) << 32 | u64::from(self.block)
+    }
+}
