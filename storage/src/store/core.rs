@@ -198,6 +198,12 @@ impl Store {
         self.core.l1.slots()
     }
 
+    /// What a block takes of L1, in bytes.
+    #[must_use]
+    pub fn l1_block_bytes(&self) -> u64 {
+        to_u64(self.core.l1.slot_bytes())
+    }
+
     /// How long reads wait.
     #[must_use]
     pub fn patience(&self) -> Duration {
