@@ -37,6 +37,14 @@ pub struct DataSetWriter<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedShard(ShardEntry);
 
+impl SealedShard {
+    /// Stored bytes.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.0.file_bytes
+    }
+}
+
 impl<'a> DataSetWriter<'a> {
     /// Begins a data set at `target`. With `overwrite` an existing data set there is replaced when the new one is
     /// published, as its next generation.
