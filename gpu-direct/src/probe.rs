@@ -1,0 +1,79 @@
+//! What this machine has of GPUs, and why not more.
+
+use serde::Serialize;
+
+use crate::cuda;
+
+/// One GPU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceReport {
+    /// Its number, as CUDA counts.
+    pub ordinal: u32,
+    /// Its name.
+    pub name: String,
+    /// Compute capability: major, minor.
+    pub compute_capability: (i32, i32),
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What the probe found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GpuReport {
+    /// Usable GPUs; empty without one.
+    pub devices: Vec<DeviceReport>,
+    /// Version of CUDA that the driver speaks, as 13000 for 13.0.
+    pub driver_version: Option<i32>,
+    /// Why there is no usable GPU; none when there is one.
+    pub absent_because: Option<String>,
+}
+
+impl GpuReport {
+    /// Whether there is a usable GPU.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        !self.devices.is_empty()
+    }
+
+    fn absent(driver_version: Option<i32>, why: impl Into<String>) -> Self {
+        Self { devices: Vec::new(), driver_version, absent_because: Some(why.into()) }
+    }
+}
+
+/// Looks for a driver, then for devices. Takes milliseconds without a GPU, up to a second with one.
+#[must_use]
+pub fn probe() -> GpuReport {
+    if !cuda::is_library_present() {
+        return GpuReport::absent(None, "no CUDA driver: libcuda.so.1 is not installed");
+    }
+    let driver_version = match cuda::start() {
+        Ok(version) => version,
+        Err(why) => return GpuReport::absent(None, format!("the CUDA driver does not start: {why}")),
+    };
+    match cuda::devices() {
+        Err(why) => {
+            GpuReport::absent(Some(driver_version), format!("the CUDA driver gives no devices: {why}"))
+        }
+        Ok(devices) if devices.is_empty() => {
+            GpuReport::absent(Some(driver_version), "the CUDA driver sees no device")
+        }
+        Ok(devices) => GpuReport { devices, driver_version: Some(driver_version), absent_because: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_finds_a_device_or_says_why_not() {
+        let report = probe();
+        assert_eq!(report.is_present(), report.absent_because.is_none(), "{report:?}");
+        match &report.absent_because {
+            None => assert!(
+                report.devices.iter().all(|device| device.memory_bytes > 0 && !device.name.is_empty())
+            ),
+            Some(why) => tierstream_storage::testing::skip("gpu", why),
+        }
+    }
+}
