@@ -489,8 +489,13 @@ impl RangeSource for Store {
             .collect();
         drop(shards);
         let mut sets = core.data_sets.write().unwrap_or_else(PoisonError::into_inner);
-        let handle = u32::try_from(sets.len()).expect("fewer than 2^32 data sets");
-        sets.push(files);
+        // Opened again, by another client say, it keeps its number.
+        let known = sets.iter().position(|known| **known == *files);
+        let handle = known.unwrap_or(sets.len());
+        let handle = u32::try_from(handle).expect("fewer than 2^32 data sets");
+        if known.is_none() {
+            sets.push(files);
+        }
         Ok(Arc::new(DataSetInfo::new(handle, file.header(), &manifest, file.codec().kernel(), warm)))
     }
 

@@ -1,0 +1,230 @@
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tierstream_storage::format::SectionType;
+use tierstream_storage::keys::{Cipher, KeyProvider, RootKey};
+use tierstream_storage::testing::{Random, announce_seed};
+use tierstream_storage::{
+    DataSetInfo, DataSetWriter, ErrorKind, RangeRead, RangeSource, Store, StoreConfig, WriteContext,
+};
+
+use super::*;
+
+const BLOCK: u32 = 8192;
+const NAMES: SectionType = SectionType(18);
+
+/// A running server over a data set of one shard.
+struct Fixture {
+    dir: tempfile::TempDir,
+    payload: Vec<u8>,
+    handle: ServerHandle,
+    thread: Option<std::thread::JoinHandle<tierstream_storage::Result<()>>>,
+}
+
+fn fixture(clients_max: usize) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("daemon-test").unwrap());
+    let mut payload = vec![0; 300_000];
+    Random::new(2).fill(&mut payload);
+    for name in ["served/set", "other/set"] {
+        let path = dir.path().join(name);
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        let context = WriteContext::new(&Default::default(), BLOCK, 1).unwrap();
+        let writer =
+            DataSetWriter::create(&context, Arc::clone(&keys), &path, false, Cipher::Sm4Gcm, false, BLOCK, 1)
+                .unwrap();
+        let mut shard = writer.shard(0).unwrap();
+        shard.write(&payload).unwrap();
+        let shard = writer.finish_shard(0, shard, 1, vec![(NAMES, vec![9; 5000])]).unwrap();
+        writer.publish(serde_json::json!({"fields": []}), serde_json::Value::Null, vec![shard]).unwrap();
+    }
+    let store = Store::open(StoreConfig { block_bytes: BLOCK, ..StoreConfig::default() }, keys).unwrap();
+    let config = ServerConfig {
+        socket: dir.path().join("socket"),
+        roots: vec![dir.path().join("served")],
+        clients_max,
+    };
+    let server = Server::bind(Arc::new(store), &config).unwrap();
+    let handle = server.handle();
+    let thread = Some(std::thread::spawn(move || server.run()));
+    Fixture { dir, payload, handle, thread }
+}
+
+impl Fixture {
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("socket")
+    }
+
+    fn open(&self, client: &Client) -> Arc<DataSetInfo> {
+        client.open_data_set(self.dir.path().join("served/set").to_str().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.handle.stop();
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.unwrap().unwrap().unwrap();
+            assert!(!self.socket().exists(), "the socket is removed");
+        }
+    }
+}
+
+#[test]
+fn a_client_reads_what_the_store_holds() {
+    let fixture = fixture(8);
+    let client = Client::connect(&fixture.socket()).unwrap();
+    let set = fixture.open(&client);
+    assert_eq!((set.records, set.cipher.as_str()), (1, "sm4-gcm"));
+    let names = client.section(&set, 0, NAMES).unwrap().unwrap();
+    assert!(names.len() == 5000 && names.iter().all(|byte| *byte == 9));
+    assert!(client.section(&set, 0, SectionType(77)).unwrap().is_none());
+
+    std::thread::scope(|scope| {
+        for seed in 0..4 {
+            let (client, set, payload) = (&client, &set, &fixture.payload);
+            scope.spawn(move || {
+                announce_seed("a_client_reads", seed);
+                let mut random = Random::new(seed);
+                for _ in 0..20 {
+                    let at: Vec<(usize, usize)> = (0..random.below(20))
+                        .map(|_| (random.below(290_000), random.below(10_000)))
+                        .map(|(start, len)| (usize::try_from(start).unwrap(), usize::try_from(len).unwrap()))
+                        .collect();
+                    let mut buffers: Vec<Vec<u8>> = at.iter().map(|(_, len)| vec![0; *len]).collect();
+                    let mut reads: Vec<RangeRead<'_>> = at
+                        .iter()
+                        .zip(&mut buffers)
+                        .map(|((start, len), to)| {
+                            let range = u64::try_from(*start).unwrap()..u64::try_from(start + len).unwrap();
+                            RangeRead { shard: 0, range, to }
+                        })
+                        .collect();
+                    client.read(set, &mut reads).unwrap();
+                    for ((start, len), found) in at.iter().zip(&buffers) {
+                        assert!(payload[*start..start + len] == found[..], "seed {seed}");
+                    }
+                }
+            });
+        }
+    });
+    assert!(client.metrics().l1.hits > 0);
+}
+
+#[test]
+fn requests_that_are_not_allowed_are_answered_with_the_reason() {
+    let fixture = fixture(8);
+    let client = Client::connect(&fixture.socket()).unwrap();
+    let set = fixture.open(&client);
+    let other = fixture.dir.path().join("other/set");
+    let sneaky = fixture.dir.path().join("served/../other/set");
+    for path in [other, sneaky] {
+        let error = client.open_data_set(path.to_str().unwrap()).unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Denied && error.hint_text().unwrap().contains("--root"),
+            "{error}"
+        );
+    }
+    assert_eq!(client.open_data_set("/nowhere").unwrap_err().kind(), ErrorKind::Missing);
+    let mut to = [0; 4];
+    let stranger = DataSetInfo { handle: 99, ..(*set).clone() };
+    for (set, shard, range) in [(&*set, 0, 299_998..300_002), (&*set, 5, 0..4), (&stranger, 0, 0..4)] {
+        let error = client.read(set, &mut [RangeRead { shard, range, to: &mut to }]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Misuse, "{error}");
+    }
+    assert_eq!(client.section(&set, 5, NAMES).unwrap_err().kind(), ErrorKind::Misuse);
+    // The connection is still good.
+    client.read(&set, &mut [RangeRead { shard: 0, range: 0..4, to: &mut to }]).unwrap();
+    assert_eq!(to, fixture.payload[..4]);
+}
+
+#[test]
+fn too_many_clients_are_turned_away_and_room_comes_back() {
+    let fixture = fixture(2);
+    let first = Client::connect(&fixture.socket()).unwrap();
+    let _second = Client::connect(&fixture.socket()).unwrap();
+    let third = Client::connect(&fixture.socket()).unwrap_err();
+    assert_eq!(third.kind(), ErrorKind::Full, "{third}");
+    drop(first);
+    // The server notices a moment later.
+    let mut tries = 0;
+    while Client::connect(&fixture.socket()).is_err() {
+        tries += 1;
+        assert!(tries < 100_000);
+    }
+}
+
+#[test]
+fn hostile_clients_harm_only_themselves() {
+    let fixture = fixture(64);
+    let good = Client::connect(&fixture.socket()).unwrap();
+    let set = fixture.open(&good);
+    let hello = [&[15_u8, 0, 0, 0, 0][..], br#"{"version":1}"#].concat();
+    let frames: Vec<Vec<u8>> = vec![
+        vec![0; 4],
+        vec![0xff; 64],
+        vec![5, 0, 0, 0, 77, 1, 2, 3, 4],
+        vec![200, 0, 0, 0, 1, b'{'],
+        [&hello[..], &[3, 0, 0, 0, 3, b'{', b'}']].concat(),
+        [&hello[..], &[40, 0, 0, 0, 3], br#"{"handle":0,"ranges":[[0,0,999999999]]}"#].concat(),
+        br"GET / HTTP/1.1".to_vec(),
+    ];
+    for seed in 0..30 {
+        let mut random = Random::new(seed);
+        let mut stream = UnixStream::connect(fixture.socket()).unwrap();
+        let mut frame = frames[usize::try_from(seed).unwrap() % frames.len()].clone();
+        if seed > 20 {
+            random.fill(&mut frame);
+        }
+        let _hung_up = stream.write_all(&frame);
+        if random.one_in(2) {
+            let _hung_up = stream.shutdown(std::net::Shutdown::Write);
+            let mut answer = Vec::new();
+            let _hung_up = stream.read_to_end(&mut answer);
+            assert!(answer.len() < 10_000);
+        }
+    }
+    let mut to = [0; 100];
+    good.read(&set, &mut [RangeRead { shard: 0, range: 1000..1100, to: &mut to }]).unwrap();
+    assert_eq!(to[..], fixture.payload[1000..1100]);
+}
+
+#[test]
+fn a_second_server_is_refused_and_a_dead_ones_socket_is_taken_over() {
+    let fixture = fixture(2);
+    let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("k").unwrap());
+    let store: Arc<dyn RangeSource> = Arc::new(Store::open(StoreConfig::default(), keys).unwrap());
+    let config = |socket: PathBuf, roots| ServerConfig { socket, roots, clients_max: 1 };
+    let roots = vec![fixture.dir.path().to_owned()];
+    let error = Server::bind(Arc::clone(&store), &config(fixture.socket(), roots.clone())).unwrap_err();
+    assert!(error.to_string().contains("another daemon"), "{error}");
+    assert!(Server::bind(Arc::clone(&store), &config(fixture.socket(), vec![])).is_err());
+
+    let dead = fixture.dir.path().join("dead");
+    drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
+    assert!(dead.exists());
+    let server = Server::bind(store, &config(dead.clone(), roots)).unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&dead).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(server);
+    let error = Client::connect(&dead).unwrap_err();
+    assert!(error.kind() == ErrorKind::Missing && error.hint_text().unwrap().contains("serve"), "{error}");
+}
+
+#[test]
+fn stopping_ends_idle_clients_with_a_clear_error() {
+    let mut fixture = fixture(4);
+    let client = Client::connect(&fixture.socket()).unwrap();
+    let set = fixture.open(&client);
+    fixture.handle.stop();
+    fixture.thread.take().unwrap().join().unwrap().unwrap();
+    let error = client.read(&set, &mut [RangeRead { shard: 0, range: 0..4, to: &mut [0; 4] }]).unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Closed && error.hint_text().unwrap().contains("start it again"),
+        "{error}"
+    );
+    fixture.thread = Some(std::thread::spawn(|| Ok(())));
+}
