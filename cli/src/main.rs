@@ -1,1 +1,75 @@
-fn main(){}
+//! The `tierstream` command: one file per verb.
+//!
+//! Results go to stdout, everything else to stderr. Exit code 0 when all went well, 1 for an error, 2 for wrong usage,
+//! 130 after Ctrl-C.
+
+mod args;
+mod bench;
+mod corpus;
+mod demo;
+mod doctor;
+mod inspect;
+mod interrupt;
+mod keys;
+mod log;
+mod output;
+mod pack;
+mod serve;
+mod train;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tierstream_storage::{ErrorKind, Result};
+
+/// Feed a training job from encrypted data that does not fit in memory.
+#[derive(Debug, Parser)]
+#[command(name = "tierstream", version, max_term_width = 100)]
+struct Command {
+    /// Say more: -v what is chosen and why, -vv what is done
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Demo(demo::Demo),
+    Pack(pack::Pack),
+    Inspect(inspect::Inspect),
+    Verify(verify::Verify),
+    Keys(keys::Keys),
+    Train(train::Train),
+    Serve(serve::Serve),
+    Bench(bench::Bench),
+    Doctor(doctor::Doctor),
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    log::start(command.verbose);
+    match run(command.verb) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            if error.kind() == ErrorKind::Interrupted { ExitCode::from(130) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Demo(demo) => demo.run(),
+        Verb::Pack(pack) => pack.run(),
+        Verb::Inspect(inspect) => inspect.run(),
+        Verb::Verify(verify) => verify.run(),
+        Verb::Keys(keys) => keys.run(),
+        Verb::Train(train) => train.run(),
+        Verb::Serve(serve) => serve.run(),
+        Verb::Bench(bench) => bench.run(),
+        Verb::Doctor(doctor) => doctor.run(),
+    }
+}

@@ -11,6 +11,14 @@ pub use tierstream_crypto::{Cipher, CpuFeatures, KeyProvider, RootKey, cpu_featu
 use crate::device::sync_directory;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The name of the code that seals and opens with `cipher` on this machine.
+#[must_use]
+pub fn cipher_kernel(cipher: Cipher) -> &'static str {
+    // The kernel depends on the machine alone; any key of the right length asks the question.
+    let aead = tierstream_crypto::aead(cipher, &vec![0; cipher.key_bytes()]);
+    aead.map_or("none", |aead| aead.kernel())
+}
+
 /// A key file is a few hundred bytes; more is something else.
 const FILE_BYTES_MAX: u64 = 4096;
 

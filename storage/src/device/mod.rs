@@ -52,6 +52,21 @@ impl Directory {
         }
     }
 
+    /// Whether a file here can be read past the page cache, tried with a file of no name.
+    ///
+    /// # Errors
+    /// `Denied` or as open(2) when no file can be made here.
+    pub fn probe_direct(&self) -> Result<bool> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT);
+        match options.open(&self.path) {
+            Ok(file) => Ok(direct_fits(&file).unwrap_or(true)),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(false),
+            Err(error) => Err(Error::io("open", &self.path, error)),
+        }
+    }
+
     /// Bytes that an unprivileged process can still write on this file system.
     ///
     /// # Errors

@@ -1,0 +1,195 @@
+//! `tierstream doctor`: what this machine gives, and what to change.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+use tierstream_gpu_direct::{GpuReport, choose, probe};
+use tierstream_storage::Result;
+use tierstream_storage::buf::{Arena, HeapAllocator};
+use tierstream_storage::device::Directory;
+use tierstream_storage::io::{EngineChoice, ladder};
+use tierstream_storage::keys::{Cipher, cipher_kernel, cpu_features};
+use tierstream_storage::units::human_bytes;
+
+use crate::output;
+
+/// Say which I/O engine, cipher kernel and GPU path this machine gives, and what to change
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Directories meant for L2 or L3, to look at as well
+    directories: Vec<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    kernel: String,
+    cores: usize,
+    memory_bytes: Option<u64>,
+    io_engine: String,
+    io_engine_detail: String,
+    io_engine_fallback: Vec<String>,
+    locked_memory_limit_bytes: Option<u64>,
+    huge_pages_bytes: u64,
+    cpu_features: String,
+    cipher_kernels: Vec<(&'static str, &'static str)>,
+    gpu: GpuReport,
+    batch_path: String,
+    directories: Vec<DirectoryReport>,
+    advice: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct DirectoryReport {
+    path: PathBuf,
+    direct: Option<bool>,
+    free_bytes: Option<u64>,
+    problem: Option<String>,
+}
+
+/// What a store with the default depth and blocks registers with the kernel.
+const REGISTERED_BYTES: u64 = 6 << 20;
+
+impl Doctor {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let report = self.examine()?;
+        if self.json {
+            output::json(&report)?;
+        } else {
+            output::result(&report.text())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn examine(&self) -> Result<Report> {
+        let slots = 96;
+        let arena = Arena::new("doctor", 64 << 10, slots, &HeapAllocator)?;
+        let (_engine, engine) = ladder::open(EngineChoice::Auto, slots, Some(&arena))?;
+        let gpu = probe();
+        let (path, _) = choose(&gpu);
+        let mut report = Report {
+            version: env!("CARGO_PKG_VERSION"),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            memory_bytes: meminfo("MemTotal"),
+            io_engine: engine.name.to_owned(),
+            io_engine_detail: engine.detail,
+            io_engine_fallback: engine.fallback,
+            locked_memory_limit_bytes: getrlimit(Resource::Memlock).current,
+            huge_pages_bytes: meminfo("Hugetlb").unwrap_or(0),
+            cpu_features: cpu_features().to_string(),
+            cipher_kernels: Cipher::ALL.map(|cipher| (cipher.name(), cipher_kernel(cipher))).to_vec(),
+            gpu,
+            batch_path: path.to_string(),
+            directories: self.directories.iter().map(|path| directory(path)).collect(),
+            advice: Vec::new(),
+        };
+        report.advice = advice(&report);
+        Ok(report)
+    }
+}
+
+/// A value of /proc/meminfo, in bytes.
+fn meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn directory(path: &Path) -> DirectoryReport {
+    let looked = Directory::open(path).and_then(|directory| {
+        let free = directory.free_bytes()?;
+        Ok((directory.probe_direct(), free))
+    });
+    let mut report = DirectoryReport { path: path.to_owned(), direct: None, free_bytes: None, problem: None };
+    match looked {
+        Ok((direct, free)) => {
+            report.free_bytes = Some(free);
+            match direct {
+                Ok(direct) => report.direct = Some(direct),
+                Err(error) => report.problem = Some(error.to_string()),
+            }
+        }
+        Err(error) => report.problem = Some(error.to_string()),
+    }
+    report
+}
+
+fn advice(report: &Report) -> Vec<String> {
+    let mut advice = Vec::new();
+    if report.io_engine != "io_uring" {
+        let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+        advice.push(match disabled.trim() {
+            "1" | "2" => "io_uring is switched off: sysctl kernel.io_uring_disabled=0".to_owned(),
+            _ => "io_uring is not allowed here: in a container, allow it in the seccomp profile".to_owned(),
+        });
+    }
+    if report.locked_memory_limit_bytes.is_some_and(|limit| limit < REGISTERED_BYTES) {
+        advice.push("raise the limit on locked memory (ulimit -l, LimitMEMLOCK=infinity), so that buffers can be \
+                     registered and pinned".to_owned());
+    }
+    if report.gpu.devices.is_empty() && report.gpu.driver_version.is_some() {
+        advice.push("there is a CUDA driver but no usable GPU: look at nvidia-smi".to_owned());
+    }
+    for directory in &report.directories {
+        if directory.direct == Some(false) {
+            advice.push(format!(
+                "{}: its file system takes no O_DIRECT, so that data is cached twice; use ext4 or xfs",
+                directory.path.display()
+            ));
+        }
+    }
+    advice
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let limit = self.locked_memory_limit_bytes.map_or("none".to_owned(), human_bytes);
+        let mut rows = vec![
+            ("tierstream", self.version.to_owned()),
+            ("kernel", self.kernel.clone()),
+            ("cores", self.cores.to_string()),
+            ("memory", self.memory_bytes.map_or("unknown".to_owned(), human_bytes)),
+            ("I/O engine", format!("{} ({})", self.io_engine, self.io_engine_detail)),
+        ];
+        rows.extend(self.io_engine_fallback.iter().map(|reason| ("", format!("because: {reason}"))));
+        rows.push(("locked memory limit", limit));
+        rows.push(("huge pages", human_bytes(self.huge_pages_bytes)));
+        rows.push(("CPU features", self.cpu_features.clone()));
+        rows.extend(self.cipher_kernels.iter().map(|(cipher, kernel)| (*cipher, (*kernel).to_owned())));
+        rows.push((
+            "GPU",
+            match &self.gpu.absent_because {
+                Some(why) => format!("none: {why}"),
+                None => self.gpu.devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>().join(", "),
+            },
+        ));
+        rows.push(("batches go to", self.batch_path.clone()));
+        let mut text = output::table(&rows);
+        for directory in &self.directories {
+            let direct = match directory.direct {
+                Some(true) => "O_DIRECT",
+                Some(false) => "page cache",
+                None => "unknown",
+            };
+            let free = directory.free_bytes.map_or("unknown".to_owned(), human_bytes);
+            let problem = directory.problem.as_ref().map_or(String::new(), |problem| format!(", {problem}"));
+            text += &format!("{}: {direct}, {free} free{problem}\n", directory.path.display());
+        }
+        if self.advice.is_empty() {
+            text += "\nnothing to change\n";
+        } else {
+            text += "\nwhat to change:\n";
+            self.advice.iter().for_each(|line| text += &format!("- {line}\n"));
+        }
+        text
+    }
+}

@@ -1,0 +1,70 @@
+//! The only place that prints: results to stdout, errors and progress to stderr.
+
+use std::io::Write;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use tierstream_storage::{Error, ErrorKind, Result};
+
+/// How often a progress bar is drawn, per second.
+const DRAWS_PER_SECOND: u8 = 10;
+
+/// Prints a result. That nobody reads it any more (a closed pipe) is the reader's choice, not an error.
+pub(crate) fn result(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", std::path::Path::new("stdout"), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a result as one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Error::new(ErrorKind::Misuse, "print", format!("JSON: {error}")))?;
+    result(&(text + "\n"))
+}
+
+/// Says something to the person who watches.
+pub(crate) fn say(text: &str) {
+    // Nothing can be said when stderr is closed.
+    let _closed = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints an error and its hint.
+pub(crate) fn error(error: &Error) {
+    say(&format!("error: {error}"));
+    if let Some(hint) = error.hint_text() {
+        say(&format!("\nhint: {hint}"));
+    }
+}
+
+/// A bar on stderr for `total` bytes; invisible where stderr is no terminal.
+pub(crate) fn byte_bar(total: u64, what: &str) -> ProgressBar {
+    let style = "{msg:10} [{bar:32}] {bytes:>11} of {total_bytes:11} {bytes_per_sec:>13}  {eta}";
+    bar(total, what, style)
+}
+
+/// A bar on stderr for `total` steps; the message is the caller's.
+pub(crate) fn step_bar(total: u64) -> ProgressBar {
+    bar(total, "", "[{bar:24}] {pos:>4}/{len}  {msg}  {eta}")
+}
+
+fn bar(total: u64, message: &str, style: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND));
+    // The templates are constants; a wrong one falls back to the default bar.
+    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.set_style(style.progress_chars("=> "));
+    bar.set_message(message.to_owned());
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Aligns rows of a label and a value.
+pub(crate) fn table(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(label, value)| format!("{label:width$}  {value}\n")).collect()
+}

@@ -1,0 +1,116 @@
+//! `tierstream verify`: reads and authenticates everything.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+use serde::Serialize;
+use tierstream_storage::store::{VerifyProgress, VerifyReport, peek_header, verify};
+use tierstream_storage::units::human_bytes;
+use tierstream_storage::{Result, WriteContext};
+
+use crate::args::{IoArgs, KeyArgs, block_bytes_of};
+use crate::interrupt::Interrupt;
+use crate::output;
+
+/// Read and authenticate every byte of a data set
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Directory of the data set
+    data: PathBuf,
+
+    #[command(flatten)]
+    key: KeyArgs,
+
+    #[command(flatten)]
+    io: IoArgs,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Verdict {
+    ok: bool,
+    shards: usize,
+    blocks: u64,
+    bytes: u64,
+    generation: u64,
+    error_count: u64,
+    errors: Vec<String>,
+}
+
+impl Verify {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let keys = self.key.open()?;
+        let block_bytes = block_bytes_of(&self.data)?;
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let context = WriteContext::new(&self.io.config(), block_bytes, threads)?;
+        let interrupt = Interrupt::catch(|| {})?;
+        let progress = VerifyProgress::default();
+        let bar = output::byte_bar(self.stored_bytes(), "verifying");
+        let report = std::thread::scope(|scope| {
+            let work = scope.spawn(|| verify(&context, &*keys, &self.data, threads, &progress));
+            while !work.is_finished() {
+                std::thread::park_timeout(std::time::Duration::from_millis(50));
+                bar.set_position(progress.bytes.load(Ordering::Relaxed));
+                if interrupt.is_set() {
+                    progress.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        bar.finish_and_clear();
+        self.tell(&report?)
+    }
+
+    /// Roughly what will be read, for the bar alone: nothing is authenticated yet.
+    fn stored_bytes(&self) -> u64 {
+        let entries = std::fs::read_dir(&self.data).into_iter().flatten().flatten();
+        entries.filter_map(|entry| peek_header(&entry.path()).ok()).map(|header| header.file_bytes()).sum()
+    }
+
+    fn tell(&self, report: &VerifyReport) -> Result<ExitCode> {
+        let ok = report.error_count == 0;
+        if self.json {
+            output::json(&Verdict {
+                ok,
+                shards: report.shards,
+                blocks: report.blocks,
+                bytes: report.bytes,
+                generation: report.generation,
+                error_count: report.error_count,
+                errors: report.errors.iter().map(ToString::to_string).collect(),
+            })?;
+        }
+        if ok {
+            if !self.json {
+                output::result(&format!(
+                    "{}: whole: {} blocks in {} shards, {}, generation {}\n",
+                    self.data.display(),
+                    report.blocks,
+                    report.shards,
+                    human_bytes(report.bytes),
+                    report.generation
+                ))?;
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        for error in &report.errors {
+            output::say(&format!("error: {error}"));
+        }
+        let kept = u64::try_from(report.errors.len()).unwrap_or(u64::MAX);
+        if report.error_count > kept {
+            output::say(&format!("and {} more", report.error_count - kept));
+        }
+        let hint = "restore the files named above from their source, or pack the data set again";
+        output::say(&format!(
+            "\n{} of {} blocks are damaged or unreadable\n\nhint: {hint}",
+            report.error_count,
+            report.blocks + report.error_count
+        ));
+        Ok(ExitCode::FAILURE)
+    }
+}
