@@ -111,7 +111,10 @@ pub(crate) struct SealArgs {
 /// buffers, and checked again when the store opens the data set.
 pub(crate) fn block_bytes_of(path: &Path) -> Result<u32> {
     peek_header(&path.join(MANIFEST_NAME)).map(|header| header.params.block_bytes).map_err(|error| {
-        error.hint(format!("`{}` is no packed data set: `tierstream pack INPUT OUTPUT` makes one", path.display()))
+        error.hint(format!(
+            "`{}` is no packed data set: `tierstream pack INPUT OUTPUT` makes one",
+            path.display()
+        ))
     })
 }
 
@@ -126,7 +129,8 @@ where
 
 /// A size in bytes: a number with K, M, G or T for powers of 1024, as fio and dd count.
 pub(crate) fn parse_size(text: &str) -> std::result::Result<u64, String> {
-    let bad = || format!("`{text}` is no size; write a number with K, M, G or T for powers of 1024: 64K, 10G");
+    let bad =
+        || format!("`{text}` is no size; write a number with K, M, G or T for powers of 1024: 64K, 10G");
     let trimmed = text.trim_end_matches(['B', 'b']).trim_end_matches('i');
     let digits = trimmed.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
     let shift = match trimmed[digits.len()..].to_ascii_uppercase().as_str() {

@@ -50,7 +50,8 @@ fn registry_sources() -> Result<PathBuf> {
     let sources = home.unwrap_or_default().join("registry/src");
     let registries = std::fs::read_dir(&sources).map_err(|_| missing(&sources))?;
     // One directory per registry; the crates lie in the one that Cargo.lock names, which is the only one in most homes.
-    let mut registries: Vec<PathBuf> = registries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut registries: Vec<PathBuf> =
+        registries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     registries.sort();
     let names = packages(LOCK);
     let crates_in = |registry: &PathBuf| names.iter().filter(|name| registry.join(name).is_dir()).count();
@@ -58,9 +59,13 @@ fn registry_sources() -> Result<PathBuf> {
 }
 
 fn missing(place: &Path) -> Error {
-    Error::new(ErrorKind::Missing, "find the demo's corpus", "Cargo's sources of the dependencies are not on this machine")
-        .at(place)
-        .hint("run `make demo` where tierstream was built, or give a directory of text with --input DIR")
+    Error::new(
+        ErrorKind::Missing,
+        "find the demo's corpus",
+        "Cargo's sources of the dependencies are not on this machine",
+    )
+    .at(place)
+    .hint("run `make demo` where tierstream was built, or give a directory of text with --input DIR")
 }
 
 #[cfg(test)]

@@ -133,8 +133,11 @@ fn advice(report: &Report) -> Vec<String> {
         });
     }
     if report.locked_memory_limit_bytes.is_some_and(|limit| limit < REGISTERED_BYTES) {
-        advice.push("raise the limit on locked memory (ulimit -l, LimitMEMLOCK=infinity), so that buffers can be \
-                     registered and pinned".to_owned());
+        advice.push(
+            "raise the limit on locked memory (ulimit -l, LimitMEMLOCK=infinity), so that buffers can be \
+                     registered and pinned"
+                .to_owned(),
+        );
     }
     if report.gpu.devices.is_empty() && report.gpu.driver_version.is_some() {
         advice.push("there is a CUDA driver but no usable GPU: look at nvidia-smi".to_owned());
@@ -169,7 +172,9 @@ impl Report {
             "GPU",
             match &self.gpu.absent_because {
                 Some(why) => format!("none: {why}"),
-                None => self.gpu.devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>().join(", "),
+                None => {
+                    self.gpu.devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>().join(", ")
+                }
             },
         ));
         rows.push(("batches go to", self.batch_path.clone()));

@@ -74,9 +74,13 @@ impl Inspect {
         match &self.key {
             Some(key) if self.path.is_dir() => self.with_key(key)?,
             Some(_) => {
-                return Err(Error::new(ErrorKind::Misuse, "inspect", "a key opens a data set, not a single file")
-                    .at(&self.path)
-                    .hint("give the data set's directory, or leave --key out"));
+                return Err(Error::new(
+                    ErrorKind::Misuse,
+                    "inspect",
+                    "a key opens a data set, not a single file",
+                )
+                .at(&self.path)
+                .hint("give the data set's directory, or leave --key out"));
             }
             None => self.without_key()?,
         }
@@ -92,7 +96,9 @@ impl Inspect {
         if self.json {
             return output::json(&serde_json::json!({"authenticated": false, "files": reports}));
         }
-        let mut text = String::from("not authenticated: this is what the headers say; give --key to check and see more\n\n");
+        let mut text = String::from(
+            "not authenticated: this is what the headers say; give --key to check and see more\n\n",
+        );
         text += &format!(
             "{:20} {:9} {:12} {:5} {:>4} {:>9} {:>10} {:>10}  key\n",
             "file", "kind", "cipher", "codec", "gen", "records", "payload", "stored"
@@ -117,7 +123,10 @@ impl Inspect {
     fn with_key(&self, key: &Path) -> Result<()> {
         let keys = open_key(key)?;
         let block_bytes = block_bytes_of(&self.path)?;
-        let store = Store::open(StoreConfig { l1_bytes: u64::from(block_bytes) * 16, block_bytes, ..StoreConfig::default() }, keys)?;
+        let store = Store::open(
+            StoreConfig { l1_bytes: u64::from(block_bytes) * 16, block_bytes, ..StoreConfig::default() },
+            keys,
+        )?;
         let location = self.path.to_str().ok_or_else(|| {
             Error::new(ErrorKind::Misuse, "inspect", "the path is not UTF-8").at(&self.path)
         })?;
@@ -134,7 +143,10 @@ impl Inspect {
             ("samples", format!("{} of `{}`: {} {:?}", info.records, field.name, field.dtype, field.shape)),
             ("payload", human_bytes(info.payload_bytes)),
             ("stored", format!("{} in {} shards", human_bytes(info.file_bytes), info.shards.len())),
-            ("sealed with", format!("{}, blocks of {}", info.cipher, human_bytes(u64::from(info.block_bytes)))),
+            (
+                "sealed with",
+                format!("{}, blocks of {}", info.cipher, human_bytes(u64::from(info.block_bytes))),
+            ),
             ("codec", if info.compressed { "zstd where it pays" } else { "none" }.to_owned()),
             ("made from", info.source.to_string()),
         ]);
@@ -197,14 +209,19 @@ fn sealed_files(directory: &Path) -> Result<Vec<PathBuf>> {
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| {
-            path.extension().is_some_and(|extension| extension == "tss" || extension == "tsm") && path.is_file()
+            path.extension().is_some_and(|extension| extension == "tss" || extension == "tsm")
+                && path.is_file()
         })
         .collect();
     files.sort();
     if files.is_empty() {
-        return Err(Error::new(ErrorKind::Missing, "inspect", format!("no `{MANIFEST_NAME}` and no shards in it"))
-            .at(directory)
-            .hint("give the directory of a packed data set; `tierstream pack INPUT OUTPUT` makes one"));
+        return Err(Error::new(
+            ErrorKind::Missing,
+            "inspect",
+            format!("no `{MANIFEST_NAME}` and no shards in it"),
+        )
+        .at(directory)
+        .hint("give the directory of a packed data set; `tierstream pack INPUT OUTPUT` makes one"));
     }
     Ok(files)
 }

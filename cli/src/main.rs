@@ -16,6 +16,7 @@ mod output;
 mod pack;
 mod serve;
 mod train;
+mod training;
 mod verify;
 
 use std::process::ExitCode;

@@ -54,7 +54,8 @@ pub(crate) fn step_bar(total: u64) -> ProgressBar {
 }
 
 fn bar(total: u64, message: &str, style: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND));
+    let bar =
+        ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND));
     // The templates are constants; a wrong one falls back to the default bar.
     let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style.progress_chars("=> "));

@@ -44,8 +44,11 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let store = Store::open(self.tiers.config(self.block_size), self.key.open()?)?;
-        let config =
-            ServerConfig { socket: self.socket.clone(), roots: self.root.clone(), clients_max: self.max_clients };
+        let config = ServerConfig {
+            socket: self.socket.clone(),
+            roots: self.root.clone(),
+            clients_max: self.max_clients,
+        };
         let server = Server::bind(Arc::new(store.clone()), &config)?;
         let handle = server.handle();
         let _interrupt = Interrupt::catch(move || handle.stop())?;

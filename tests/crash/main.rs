@@ -55,7 +55,8 @@ fn a_killed_training_leaves_an_l2_that_gives_the_right_bytes() {
     let (set, key, l2) = (workplace.arg("set"), workplace.arg("key"), workplace.arg("l2"));
     let small = ["--batch-size", "32", "--layers", "1", "--d-model", "16", "--heads", "1", "--json"];
     let with_l2 = ["train", &set, "--key", &key, "--l2", &l2, "--l2-size", "64M", "--l1-size", "128K"];
-    let expected = tierstream(["train", &set, "--key", &key, "--steps", "40"].iter().chain(&small)).ok().json();
+    let expected =
+        tierstream(["train", &set, "--key", &key, "--steps", "40"].iter().chain(&small)).ok().json();
     for _ in 0..25 {
         let args: Vec<&str> = with_l2.iter().chain(&["--steps", "4000"]).chain(&small).copied().collect();
         kill_at_random(&args, &mut random, 400_000);

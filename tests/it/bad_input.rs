@@ -111,7 +111,8 @@ fn a_read_only_l3_is_named_for_writing_and_fine_for_reading() {
     // The workplace itself belongs to whoever runs the tests and is not writable for others.
     let mode = std::fs::Permissions::from_mode(0o555);
     std::fs::set_permissions(workplace.path(""), mode).unwrap();
-    let run = tierstream_as_nobody(&copy, ["pack", &workplace.arg("input"), &workplace.arg("new"), "--key", &key]);
+    let run =
+        tierstream_as_nobody(&copy, ["pack", &workplace.arg("input"), &workplace.arg("new"), "--key", &key]);
     std::fs::set_permissions(workplace.path(""), std::fs::Permissions::from_mode(0o755)).unwrap();
     run.failed(1, &["Permission denied", "file system that this user can write"]);
     assert!(!workplace.names().iter().any(|name| name.contains("new")));
@@ -146,7 +147,20 @@ fn a_full_file_system_for_l2_is_refused_with_what_would_fit() {
     let run = Command::new("unshare")
         .args(["-Urm", "sh", "-c", script, &filler, &l2])
         .arg(&command)
-        .args(["train", &set, "--key", &key, "--l2", &l2, "--l2-size", "8M", "--steps", "3", "--batch-size", "4"])
+        .args([
+            "train",
+            &set,
+            "--key",
+            &key,
+            "--l2",
+            &l2,
+            "--l2-size",
+            "8M",
+            "--steps",
+            "3",
+            "--batch-size",
+            "4",
+        ])
         .args(["--layers", "1", "--d-model", "32", "--heads", "2", "--json"])
         .output();
     match run {
@@ -167,8 +181,10 @@ fn without_io_uring_the_bytes_are_the_same_and_it_is_said() {
     let workplace = Workplace::packed();
     let (set, key) = (workplace.arg("set"), workplace.arg("key"));
     let run = |args: &[&str]| {
-        let output = Command::new(binary("without-io-uring")).arg(binary("tierstream")).args(args).output().unwrap();
-        let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let output =
+            Command::new(binary("without-io-uring")).arg(binary("tierstream")).args(args).output().unwrap();
+        let (stdout, stderr) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         (output.status.code(), stdout, stderr)
     };
     let (code, _, stderr) = run(&["verify", &set, "--key", &key]);
@@ -203,7 +219,9 @@ fn wrong_usage_exits_with_2() {
 #[test]
 fn settings_that_do_not_fit_the_data_are_explained() {
     let workplace = Workplace::packed();
-    workplace.pack("new", &["--sample-bytes", "3", "--dtype", "u16"]).failed(1, &["--sample-bytes", "multiple of 2"]);
+    workplace
+        .pack("new", &["--sample-bytes", "3", "--dtype", "u16"])
+        .failed(1, &["--sample-bytes", "multiple of 2"]);
     train(&workplace, &["--l1-size", "4K"]).failed(1, &["--l1-size"]);
     train(&workplace, &["--heads", "5"]).failed(1, &["heads"]);
     workplace.pack("set", &[]).failed(1, &["--overwrite"]);

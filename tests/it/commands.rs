@@ -18,7 +18,8 @@ fn packing_inspecting_and_verifying_agree() {
         assert_eq!(verified["shards"], packed["shards"]);
         let blind = tierstream(["inspect", &set, "--json"]).ok().json();
         assert_eq!(blind["authenticated"], false);
-        let records: u64 = blind["files"].as_array().unwrap()[1..].iter().map(|f| f["records"].as_u64().unwrap()).sum();
+        let records: u64 =
+            blind["files"].as_array().unwrap()[1..].iter().map(|f| f["records"].as_u64().unwrap()).sum();
         assert_eq!(Some(records), packed["samples"].as_u64());
         let seen = tierstream(["inspect", &set, "--key", &key, "--samples", "5", "--json"]).ok().json();
         assert_eq!((&seen["authenticated"], &seen["records"]), (&true.into(), &packed["samples"]));
@@ -26,7 +27,9 @@ fn packing_inspecting_and_verifying_agree() {
         assert!(tierstream(["inspect", &set, "--key", &key]).ok().stdout.contains("samples"));
         assert!(!workplace.shows_secret(output), "plain text in {output}");
     }
-    let names = tierstream(["inspect", &workplace.arg("files"), "--key", &workplace.arg("key"), "--samples", "2"]).ok();
+    let names =
+        tierstream(["inspect", &workplace.arg("files"), "--key", &workplace.arg("key"), "--samples", "2"])
+            .ok();
     assert!(names.stdout.contains("0/text-00.txt") && names.stdout.contains("0/text-03.txt"), "{names:?}");
 }
 
@@ -35,7 +38,20 @@ fn an_overwritten_data_set_is_the_next_generation_and_its_rollback_is_refused() 
     let workplace = Workplace::packed();
     let (set, key, l2) = (workplace.arg("set"), workplace.arg("key"), workplace.arg("l2"));
     let train = |more: &[&str]| {
-        let fixed = ["train", &set, "--key", &key, "--l2", &l2, "--l2-size", "16M", "--steps", "2", "--batch-size", "2"];
+        let fixed = [
+            "train",
+            &set,
+            "--key",
+            &key,
+            "--l2",
+            &l2,
+            "--l2-size",
+            "16M",
+            "--steps",
+            "2",
+            "--batch-size",
+            "2",
+        ];
         tierstream(fixed.iter().chain(&["--layers", "1", "--d-model", "32", "--heads", "2"]).chain(more))
     };
     copy(&workplace, "set", "older");
@@ -59,8 +75,10 @@ fn training_reads_through_the_tiers_and_heals_a_ruined_l2() {
     let workplace = Workplace::packed();
     let (set, key, l2) = (workplace.arg("set"), workplace.arg("key"), workplace.arg("l2"));
     let train = || {
-        let fixed = ["train", &set, "--key", &key, "--l2", &l2, "--l2-size", "64M", "--l1-size", "128K", "--json"];
-        let small = ["--steps", "60", "--batch-size", "64", "--layers", "1", "--d-model", "16", "--heads", "1"];
+        let fixed =
+            ["train", &set, "--key", &key, "--l2", &l2, "--l2-size", "64M", "--l1-size", "128K", "--json"];
+        let small =
+            ["--steps", "60", "--batch-size", "64", "--layers", "1", "--d-model", "16", "--heads", "1"];
         tierstream(fixed.iter().chain(&small)).ok()
     };
     let cold = train().json();
@@ -142,15 +160,18 @@ fn a_daemon_serves_a_job_that_has_no_key() {
         .unwrap();
     let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().contains("serving on"));
-    let small = ["--steps", "10", "--batch-size", "4", "--layers", "1", "--d-model", "32", "--heads", "2", "--json"];
+    let small =
+        ["--steps", "10", "--batch-size", "4", "--layers", "1", "--d-model", "32", "--heads", "2", "--json"];
     let shared = tierstream(["train", &set, "--daemon", &socket].iter().chain(&small)).ok().json();
     let own = tierstream(["train", &set, "--key", &key].iter().chain(&small)).ok().json();
     assert_eq!(shared["loss_last"], own["loss_last"], "the same samples by both ways");
     assert!(shared["tiers"]["l3"]["hits"].as_u64().unwrap() > 0, "{shared}");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM)
+        .unwrap();
     assert!(daemon.wait().unwrap().success());
     assert!(!workplace.path("socket").exists());
-    tierstream(["train", &set, "--daemon", &socket].iter().chain(&small)).failed(1, &["socket", "tierstream serve"]);
+    tierstream(["train", &set, "--daemon", &socket].iter().chain(&small))
+        .failed(1, &["socket", "tierstream serve"]);
 }
 
 #[test]
@@ -182,7 +203,8 @@ fn ctrl_c_ends_cleanly_and_leaves_nothing_half_written() {
         assert!(pack.try_wait().unwrap().is_none(), "ended before it could be interrupted");
         std::thread::yield_now();
     }
-    rustix::process::kill_process(rustix::process::Pid::from_child(&pack), rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&pack), rustix::process::Signal::INT)
+        .unwrap();
     let status = pack.wait().unwrap();
     assert_eq!((status.code(), status.signal()), (Some(130), None));
     assert_eq!(workplace.names(), ["input", "key", "l2"]);

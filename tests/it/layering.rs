@@ -21,7 +21,8 @@ const ALLOWED: [(&str, &[&str]); 10] = [
 
 /// The modules of storage, lowest first. A module uses only those above it in this list.
 const STORAGE: [&str; 13] = [
-    "error", "units", "clock", "metrics", "buf", "device", "io", "format", "codec", "keys", "catalog", "tier", "store",
+    "error", "units", "clock", "metrics", "buf", "device", "io", "format", "codec", "keys", "catalog",
+    "tier", "store",
 ];
 
 /// Modules where unsafe code may stand.
@@ -75,7 +76,8 @@ fn crates_use_only_what_lies_below_them() {
             used.extend(names_after(&code(&source), "tierstream_"));
         }
         for name in used.iter().map(|name| name.replace('_', "-")) {
-            let known = ALLOWED.iter().any(|(other, _)| *other == name || other.split('-').next() == Some(&name));
+            let known =
+                ALLOWED.iter().any(|(other, _)| *other == name || other.split('-').next() == Some(&name));
             let fine = allowed.iter().any(|other| *other == name || other.split('-').next() == Some(&name));
             assert!(!known || fine || name == krate, "{krate} uses {name}, which is not below it");
         }
@@ -96,7 +98,8 @@ fn modules_of_storage_use_only_what_lies_below_them() {
     let root = source_root().join("storage/src");
     for source in sources(&root) {
         let relative = source.strip_prefix(&root).unwrap();
-        let module = relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
+        let module =
+            relative.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
         if ["lib", "testing"].contains(&module) || relative.ends_with("tests.rs") {
             continue;
         }
@@ -115,9 +118,13 @@ fn modules_of_storage_use_only_what_lies_below_them() {
 fn invariants_of_the_text_hold() {
     for (krate, _) in ALLOWED {
         for source in sources(&source_root().join(krate)) {
-            let relative = source.strip_prefix(source_root()).unwrap_or(&source).to_string_lossy().replace("../", "");
+            let relative =
+                source.strip_prefix(source_root()).unwrap_or(&source).to_string_lossy().replace("../", "");
             let relative = relative.split("tests/../").last().unwrap_or(&relative).to_owned();
-            if relative.starts_with("tests/") || relative.ends_with("tests.rs") || relative.contains("/testing") {
+            if relative.starts_with("tests/")
+                || relative.ends_with("tests.rs")
+                || relative.contains("/testing")
+            {
                 continue;
             }
             let code = code(&source);

@@ -13,13 +13,15 @@ fn tracked() -> Vec<PathBuf> {
         .output()
         .expect("git");
     let paths = String::from_utf8(list.stdout).unwrap();
-    let paths: Vec<PathBuf> = paths.lines().map(PathBuf::from).filter(|path| source_root().join(path).exists()).collect();
+    let paths: Vec<PathBuf> =
+        paths.lines().map(PathBuf::from).filter(|path| source_root().join(path).exists()).collect();
     assert!(paths.len() > 50, "git lists the sources");
     paths
 }
 
 fn read(path: &Path) -> String {
-    std::fs::read_to_string(source_root().join(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    std::fs::read_to_string(source_root().join(path))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn with_extension<'a>(paths: &'a [PathBuf], extension: &str) -> impl Iterator<Item = &'a PathBuf> {
@@ -30,7 +32,8 @@ fn with_extension<'a>(paths: &'a [PathBuf], extension: &str) -> impl Iterator<It
 fn sources_are_short_documented_and_finished() {
     let paths = tracked();
     // In two parts, so that this file does not name what it forbids.
-    let unfinished = [("TO", "DO"), ("FIX", "ME"), ("XX", "X"), ("HA", "CK"), ("unimpl", "emented!"), ("#[ign", "ore")];
+    let unfinished =
+        [("TO", "DO"), ("FIX", "ME"), ("XX", "X"), ("HA", "CK"), ("unimpl", "emented!"), ("#[ign", "ore")];
     for path in with_extension(&paths, "rs") {
         let text = read(path);
         let lines = text.lines().count();
@@ -84,7 +87,8 @@ fn paths_named_in_the_architecture_exist() {
     let text = read(Path::new("docs/ARCHITECTURE.md"));
     let mut checked = 0;
     for name in text.split('`').skip(1).step_by(2) {
-        let is_path = name.contains('/') && !name.contains([' ', '*', '{', '<', '$']) && !name.starts_with(['/', '.']);
+        let is_path =
+            name.contains('/') && !name.contains([' ', '*', '{', '<', '$']) && !name.starts_with(['/', '.']);
         if is_path && name.chars().all(|c| c.is_ascii_graphic()) {
             let exists = source_root().join(name).exists();
             assert!(exists, "docs/ARCHITECTURE.md names `{name}`, which is not there");
@@ -98,10 +102,14 @@ fn paths_named_in_the_architecture_exist() {
 fn the_format_has_a_specification_and_every_dependency_a_reason() {
     let design = read(Path::new("docs/design/0003-dependencies.md"));
     let manifest = read(Path::new("Cargo.toml"));
-    let dependencies = manifest.split("[workspace.dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let dependencies =
+        manifest.split("[workspace.dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
     for line in dependencies.lines().filter(|line| line.contains(" = ") && !line.starts_with(['#', 't'])) {
         let name = line.split(" = ").next().unwrap();
-        assert!(design.contains(&format!("`{name}`")), "docs/design/0003-dependencies.md has no word on {name}");
+        assert!(
+            design.contains(&format!("`{name}`")),
+            "docs/design/0003-dependencies.md has no word on {name}"
+        );
     }
     assert!(read(Path::new("docs/specs/format.md")).contains("TIERSEAL"));
 }

@@ -28,7 +28,6 @@ impl Run {
     ///
     /// # Panics
     /// When it did not.
-    #[must_use]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "the command failed: {self:#?}");
         self
@@ -38,7 +37,6 @@ impl Run {
     ///
     /// # Panics
     /// When it did not, or when it panicked.
-    #[must_use]
     pub fn failed(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         assert!(!self.stderr.contains("panicked"), "{self:#?}");

@@ -31,7 +31,8 @@ impl Workplace {
     pub fn new() -> Self {
         let workplace = Self { directory: tempfile::tempdir().expect("a temporary directory") };
         // Other users must be able to reach what the tests give them.
-        std::fs::set_permissions(workplace.directory.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        std::fs::set_permissions(workplace.directory.path(), std::fs::Permissions::from_mode(0o755))
+            .expect("chmod");
         let mut random = Random::new(1);
         let words = ["shard", "block", "sample", "epoch", "tier", SECRET, "\n"];
         for number in 0..40 {
@@ -85,7 +86,11 @@ impl Workplace {
         let mut files = Vec::new();
         while let Some(path) = todo.pop() {
             if path.is_dir() {
-                todo.extend(std::fs::read_dir(&path).expect("a directory").map(|entry| entry.expect("an entry").path()));
+                todo.extend(
+                    std::fs::read_dir(&path)
+                        .expect("a directory")
+                        .map(|entry| entry.expect("an entry").path()),
+                );
             } else {
                 files.push(path);
             }
@@ -101,8 +106,9 @@ impl Workplace {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.directory.path()).expect("the workplace");
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }

@@ -27,9 +27,9 @@ impl Recipe {
         model: GptConfig::demo(),
         batch: 16,
         context: 128,
-        steps: 800,
+        steps: 500,
         learning_rate: 4e-3,
-        warmup_steps: 200,
+        warmup_steps: 125,
     };
 }
 

@@ -37,6 +37,16 @@ impl FromStr for EngineChoice {
     }
 }
 
+impl fmt::Display for EngineChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "io_uring",
+            Self::Psync => "psync",
+        })
+    }
+}
+
 /// What an engine is and how it came to be chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineReport {

@@ -1,0 +1,83 @@
+//! `tierstream bench`: measurements of this machine, layer by layer.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use tierstream_bench::catalog::{self, CatalogBench};
+use tierstream_bench::crypto;
+use tierstream_bench::io::{self, IoJob};
+use tierstream_storage::Result;
+use tierstream_storage::clock::{Clock, SystemClock};
+
+use crate::args::parse_positive;
+use crate::output;
+
+/// Measure this machine: I/O in fio's words, ciphers beside memcpy, catalogs by number of objects
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Read or write a file as fio does, with fio's options
+    ///
+    /// Options: name, filename, directory, rw (read, write, randread, randwrite, randrw), rwmixread, bs, size, iodepth,
+    /// ioengine (psync, mmap, io_uring, tokio-uring), direct, runtime, time_based, fixedbufs, randseed, numjobs; and
+    /// output-format (normal, json). A writing job overwrites the file.
+    #[command(disable_help_flag = true)]
+    Io {
+        /// fio's options: --rw=randread --filename=/mnt/nvme/test --size=1g --bs=64k --ioengine=io_uring --iodepth=32
+        #[arg(value_name = "OPTION", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
+    /// Seal and open with each cipher, beside memcpy
+    Crypto {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare the catalogs of this build
+    Catalog {
+        /// Existing directory on the device to measure; what is made there is removed again
+        directory: PathBuf,
+        /// Numbers of objects
+        #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_positive)]
+        objects: Vec<u64>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Bench {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        match self.verb {
+            Verb::Io { options } => {
+                let (ours, fios): (Vec<String>, Vec<String>) =
+                    options.into_iter().partition(|option| option.starts_with("--output-format="));
+                let json = ours.iter().any(|option| option.ends_with("=json"));
+                show(&io::run(&IoJob::from_args(&fios)?, &clock)?, json)?;
+            }
+            Verb::Crypto { json } => show(&crypto::run(&*clock)?, json)?,
+            Verb::Catalog { directory, objects, json } => {
+                let mut bench = CatalogBench::new(&directory);
+                if !objects.is_empty() {
+                    bench.objects = objects;
+                }
+                show(&catalog::run(&bench, &*clock)?, json)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn show(report: &(impl Serialize + Display), json: bool) -> Result<()> {
+    if json { output::json(report) } else { output::result(&report.to_string()) }
+}
