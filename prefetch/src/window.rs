@@ -7,9 +7,15 @@ use std::collections::{HashMap, VecDeque};
 use std::iter::Peekable;
 
 use tierstream_storage::tier::{BlockKey, FileNo};
+use tierstream_storage::units::to_u64;
 
 use crate::budget::{Budget, Permit};
 use crate::plan::{Plan, PlannedRead};
+
+/// Reads ahead of the job, and uses of held blocks, that are remembered at most: where many reads share a block, bytes
+/// alone would not bound them, and a plan over a data set that fits the window would be followed to its end. 65536 reads
+/// are minutes of an HDD's work and cost a few megabytes.
+const AHEAD_MAX: usize = 1 << 16;
 
 /// Why [`Window::extend`] stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +75,7 @@ impl<T> Window<T> {
 
     /// Bytes of L1 held.
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.slot_bytes * u64::try_from(self.held.len()).unwrap_or(u64::MAX)
+        self.slot_bytes * to_u64(self.held.len())
     }
 
     /// Lets go of every block whose last use lies behind `consumed` reads.
@@ -92,6 +98,9 @@ impl<T> Window<T> {
         mut fetch: impl FnMut(BlockKey, u64) -> Fetched<T>,
     ) -> Stop {
         loop {
+            if self.planned.saturating_sub(consumed) >= to_u64(AHEAD_MAX) {
+                return Stop::Full;
+            }
             let Some(PlannedRead { shard, range }) = self.plan.peek().cloned() else { return Stop::End };
             // A read the job has made already needs no help.
             if self.planned >= consumed && range.start < range.end {
@@ -121,6 +130,9 @@ impl<T> Window<T> {
         fetch: &mut impl FnMut(BlockKey, u64) -> Fetched<T>,
     ) -> Result<(), Stop> {
         let position = self.planned;
+        if self.uses.len() >= AHEAD_MAX {
+            return Err(Stop::Full);
+        }
         if let Some(held) = self.held.get_mut(&key) {
             held.last_use = position;
         } else {
@@ -221,6 +233,20 @@ mod tests {
             if key.file == FileNo(0) { Fetched::Absent } else { Fetched::Coming(()) }
         });
         assert_eq!((stop, window.held_bytes(), budget.used()), (Stop::End, 100, 100));
+    }
+
+    #[test]
+    fn a_plan_without_end_is_followed_a_bounded_way() {
+        for reads in [read(0, 0, 2 * CAPACITY), read(0, 7, 7), read(9, 0, 10)] {
+            let files: Arc<[FileNo]> = Arc::new([FileNo(0)]);
+            let mut window = Window::new(Box::new(std::iter::repeat(reads)), files, CAPACITY, SLOT);
+            let budget = Budget::new(1000);
+            for consumed in [0, 10, 200_000] {
+                window.release(consumed);
+                assert_eq!(window.extend(consumed, 1000, &budget, |_, _| Fetched::Coming(())), Stop::Full);
+                assert!(window.uses.len() <= AHEAD_MAX && window.planned <= consumed + to_u64(AHEAD_MAX));
+            }
+        }
     }
 
     proptest! {
