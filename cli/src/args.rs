@@ -95,8 +95,8 @@ pub(crate) struct SealArgs {
     pub(crate) cipher: Cipher,
 
     /// Compression before sealing: none or zstd. zstd makes stored lengths tell how well blocks compressed
-    #[arg(long, value_name = "NAME", default_value = "none", value_parser = parse_codec)]
-    pub(crate) codec: bool,
+    #[arg(long, value_name = "NAME", default_value = "none", value_parser = parse::<Codec>)]
+    pub(crate) codec: Codec,
 
     /// Stored length of a block: a multiple of 4K up to 16M. A sample costs at least one block of reading
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = parse_block_size)]
@@ -153,11 +153,22 @@ pub(crate) fn parse_block_size(text: &str) -> std::result::Result<u32, String> {
         .ok_or_else(|| format!("a block of {size} bytes; use a multiple of 4K up to 16M"))
 }
 
-fn parse_codec(text: &str) -> std::result::Result<bool, String> {
-    match text {
-        "none" => Ok(false),
-        "zstd" => Ok(true),
-        _ => Err(format!("unknown codec `{text}`, expected none or zstd")),
+/// Compression before sealing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    None,
+    Zstd,
+}
+
+impl std::str::FromStr for Codec {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "zstd" => Ok(Self::Zstd),
+            _ => Err(format!("unknown codec `{text}`, expected none or zstd")),
+        }
     }
 }
 

@@ -278,6 +278,11 @@ fn open_or_make_key(places: &Places) -> Result<Arc<dyn KeyProvider>> {
         make_directory(path.parent().unwrap_or(Path::new(".")))?;
     }
     if !places.key.exists() {
+        if places.data_set.exists() {
+            return Err(Error::new(ErrorKind::Missing, "demo", "the key of the shards from before is gone")
+                .at(&places.key)
+                .hint(format!("to have them packed anew: rm -r {}", places.data_set.display())));
+        }
         write_key_file(&places.key, &RootKey::random("demo")?)?;
     }
     open_key(&places.key)

@@ -26,7 +26,7 @@ use tierstream_storage::{ErrorKind, Result};
 
 /// Feed a training job from encrypted data that does not fit in memory.
 #[derive(Debug, Parser)]
-#[command(name = "tierstream", version, max_term_width = 100)]
+#[command(name = "tierstream", version, max_term_width = 100, args_override_self = true)]
 struct Command {
     /// Say more: -v what is chosen and why, -vv what is done
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]

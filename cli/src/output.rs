@@ -37,9 +37,25 @@ pub(crate) fn say(text: &str) {
 /// Prints an error and its hint.
 pub(crate) fn error(error: &Error) {
     say(&format!("error: {error}"));
-    if let Some(hint) = error.hint_text() {
+    if let Some(hint) = error.hint_text().or_else(|| usual_hint(error.kind())) {
         say(&format!("\nhint: {hint}"));
     }
+}
+
+/// The next step where whoever met the error knew none of its own.
+fn usual_hint(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::Retry => "something else is using it: try again in a while",
+        ErrorKind::Missing => "is the path right, and is the device mounted?",
+        ErrorKind::Corrupt => "restore it from its source; `tierstream verify` shows what else is damaged",
+        ErrorKind::Full => "free some space or memory, or use another place",
+        ErrorKind::Misuse => "`tierstream help` shows the commands and their options",
+        ErrorKind::Unsupported => "`tierstream doctor` shows what this machine gives",
+        ErrorKind::Denied => "look at its owner and mode with ls -ld, and whether it is mounted read-only",
+        ErrorKind::Device => "the kernel's log may say more: dmesg",
+        ErrorKind::Closed => "start it again",
+        ErrorKind::Interrupted => return None,
+    })
 }
 
 /// A bar on stderr for `total` bytes; invisible where stderr is no terminal.

@@ -12,7 +12,7 @@ use tierstream_storage::Result;
 use tierstream_storage::keys::KeyProvider;
 use tierstream_storage::units::human_bytes;
 
-use crate::args::{IoArgs, KeyArgs, SealArgs, parse};
+use crate::args::{Codec, IoArgs, KeyArgs, SealArgs, parse};
 use crate::interrupt::Interrupt;
 use crate::output;
 
@@ -85,7 +85,7 @@ pub(crate) fn config(seal: &SealArgs, io: &IoArgs) -> PackConfig {
         output: PathBuf::new(),
         overwrite: false,
         cipher: seal.cipher,
-        compressed: seal.codec,
+        compressed: seal.codec == Codec::Zstd,
         block_bytes: seal.block_size,
         shard_bytes: seal.shard_mib << 20,
         layout: Layout::PerFile,

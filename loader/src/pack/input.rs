@@ -37,7 +37,9 @@ impl Input {
     /// files.
     pub fn scan(root: &Path) -> Result<Self> {
         let mut input = Self { root: root.to_owned(), files: Vec::new(), left_out: 0 };
-        let metadata = std::fs::metadata(root).map_err(|error| Error::io("list", root, error))?;
+        let metadata = std::fs::metadata(root).map_err(|error| {
+            Error::io("list", root, error).hint("give the directory that holds the files to pack")
+        })?;
         if !metadata.is_dir() {
             return Err(Error::new(ErrorKind::Misuse, "list", "not a directory")
                 .at(root)

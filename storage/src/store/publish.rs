@@ -2,7 +2,7 @@
 //!
 //! Shards are written into a hidden directory beside the target, the manifest last; then everything is synced and the
 //! directory gets its final name in one rename. A writer that is dropped removes what it wrote; one that was killed
-//! leaves a directory that the next writer of the same target removes, once it can take its lock.
+//! leaves a directory that nobody holds a lock on, and the next writer of the same target removes it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,8 +17,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileId, Kind, MANIFEST_NAME, Manifest, SealParams, SectionType, ShardEntry};
 use crate::io::Priority;
 
-const LOCK_NAME: &str = "writing.lock";
-
 /// A data set being written.
 #[derive(Debug)]
 pub struct DataSetWriter<'a> {
@@ -27,8 +25,9 @@ pub struct DataSetWriter<'a> {
     target: PathBuf,
     partial: PathBuf,
     directory: Arc<Directory>,
-    // Held while we write; a killed process loses it.
-    _lock: std::fs::File,
+    // flock(2) of the partial directory, held while we write; a killed process loses it. None where the file system
+    // locks no directories: what a killed writer leaves there stays.
+    _lock: Option<std::fs::File>,
     params: SealParams,
     published: bool,
 }
@@ -84,9 +83,9 @@ impl<'a> DataSetWriter<'a> {
         let partial = parent.join(format!("{}{}", partial_prefix(&name), random_id()?));
         std::fs::create_dir(&partial)
             .map_err(|error| Error::io("create", &partial, error).hint(writable(&parent)))?;
-        let locked = lock(&partial.join(LOCK_NAME), true);
-        let opened = locked.and_then(|lock| Ok((lock, Directory::open(&partial)?)));
-        let (lock, directory) = opened.inspect_err(|_| drop(std::fs::remove_dir_all(&partial)))?;
+        // Without a lock of our own the next writer cannot get one either, and leaves the directory alone.
+        let lock = lock(&partial).ok();
+        let directory = Directory::open(&partial).inspect_err(|_| drop(std::fs::remove_dir_all(&partial)))?;
         let target = target.to_owned();
         Ok(Self { context, keys, target, partial, directory, _lock: lock, params, published: false })
     }
@@ -143,8 +142,6 @@ impl<'a> DataSetWriter<'a> {
         writer.write(&manifest.encode()?)?;
         writer.finish(manifest.records, Vec::new())?;
 
-        let lock = self.partial.join(LOCK_NAME);
-        std::fs::remove_file(&lock).map_err(|error| Error::io("remove", &lock, error))?;
         self.directory.sync()?;
         self.rename()?;
         self.published = true;
@@ -254,14 +251,13 @@ fn previous_generation(
     Ok(Some((params.data_set_id, params.generation)))
 }
 
-/// Takes the lock file at `path`; `None` error kind `Retry` when another process holds it.
-#[expect(clippy::disallowed_methods, reason = "a lock file holds no data")]
-fn lock(path: &Path, create: bool) -> Result<std::fs::File> {
-    let file = if create { std::fs::File::create_new(path) } else { std::fs::File::open(path) };
-    let file = file.map_err(|error| Error::io("lock", path, error))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+/// Locks the directory at `path`, so that it is known to be somebody's work; `Retry` when another process did.
+#[expect(clippy::disallowed_methods, reason = "a directory is opened to lock it, not to read data")]
+fn lock(path: &Path) -> Result<std::fs::File> {
+    let directory = std::fs::File::open(path).map_err(|error| Error::io("lock", path, error))?;
+    rustix::fs::flock(&directory, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|error| Error::io("lock", path, error.into()))?;
-    Ok(file)
+    Ok(directory)
 }
 
 /// Removes what killed writers of the same target left behind.
@@ -274,12 +270,15 @@ fn remove_abandoned(parent: &Path, name: &str) -> Result<()> {
         if !ours {
             continue;
         }
-        match lock(&path.join(LOCK_NAME), false) {
+        match lock(&path) {
             Ok(_lock) => {
                 tracing::warn!(path = %path.display(), "removing what an interrupted pack left behind");
-                std::fs::remove_dir_all(&path).map_err(|error| Error::io("remove", &path, error))?;
+                match std::fs::remove_dir_all(&path) {
+                    // Another writer does the same.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    removed => removed.map_err(|error| Error::io("remove", &path, error))?,
+                }
             }
-            // Another writer is at work, or its lock is not there yet or any more.
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "another writer's directory is left alone")
             }

@@ -330,7 +330,6 @@ fn a_data_set_appears_whole_or_not_at_all() {
     };
     let before = names(fixture.dir.path());
     assert_eq!(before, ["l2", "set"]);
-    assert!(!names(&fixture.set()).contains(&"writing.lock".to_owned()));
 
     let again = fixture.write(Cipher::Sm4Gcm, false, false).unwrap_err();
     assert!(
@@ -352,7 +351,7 @@ fn a_data_set_appears_whole_or_not_at_all() {
     assert_eq!(names(fixture.dir.path()), before);
     let abandoned = fixture.dir.path().join(".half.partial-dead");
     std::fs::create_dir(&abandoned).unwrap();
-    std::fs::write(abandoned.join("writing.lock"), b"").unwrap();
+    std::fs::write(abandoned.join("shard-00000.tss"), b"half").unwrap();
     let first = create(&target);
     let second = create(&target);
     assert!(!abandoned.exists(), "what a killed writer left is removed");
