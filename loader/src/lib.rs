@@ -5,6 +5,34 @@
 //! when a batch is ready, never what is in it. Bytes were authenticated before they are in a batch.
 //!
 //! Deliberately knows no CUDA: buffers come from a `HostAllocator`, which may pin them.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//!
+//! use tierstream_loader::{Dataset, Loader};
+//! use tierstream_prefetch::Prefetcher;
+//! use tierstream_storage::keys::{KeyProvider, read_key_file};
+//! use tierstream_storage::tier::L2Config;
+//! use tierstream_storage::{Result, Store, StoreConfig};
+//!
+//! # fn main() -> Result<()> {
+//! let keys: Arc<dyn KeyProvider> = Arc::new(read_key_file(Path::new("job.key"))?);
+//! let l2 = Some(L2Config { directory: "/mnt/nvme/l2".into(), bytes: 500 << 30 });
+//! let store = Store::open(StoreConfig { l1_bytes: 8 << 30, l2, ..StoreConfig::default() }, keys)?;
+//! let dataset = Dataset::open(Arc::new(store.clone()), "set")?;
+//! let loader = Loader::builder(dataset)
+//!     .batch_size(64)
+//!     .shuffle(true)
+//!     .prefetcher(Prefetcher::new(&store))
+//!     .build()?;
+//! for batch in loader {
+//!     let batch = batch?; // batch.bytes(): 64 authenticated samples
+//! #   drop(batch);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch;
 mod dataset;

@@ -105,6 +105,13 @@ fn run_on<B: TrainBackend>(
         let Some(batch) = loader.next() else { break };
         let wait = loader.last_wait();
         let record = one_step(&mut trainer, &batch?, step, wait, clock)?;
+        tracing::debug!(
+            step,
+            wait_us = record.data_wait_us,
+            compute_us = record.compute_us,
+            loss = record.loss,
+            "step"
+        );
         watch(&record);
         records.push(record);
     }

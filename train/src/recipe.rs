@@ -20,9 +20,10 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A minute of training on two cores that learns to write something like Rust.
+    /// Less than a minute of training on two cores, for a loss well below that of guessing by frequency.
     ///
-    /// RESULTS
+    /// In bf16 on the text of the crates that this one is built from: loss 5.23 before, 1.78 after, 223 samples/s on
+    /// two Zen 5 cores (bench/runs/2026-11-24-demo).
     pub const DEMO: Self = Self {
         model: GptConfig::demo(),
         batch: 16,
