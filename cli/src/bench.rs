@@ -30,7 +30,6 @@ enum Verb {
     /// Options: name, filename, directory, rw (read, write, randread, randwrite, randrw), rwmixread, bs, size, iodepth,
     /// ioengine (psync, mmap, io_uring, tokio-uring), direct, runtime, time_based, fixedbufs, randseed, numjobs; and
     /// output-format (normal, json). A writing job overwrites the file.
-    #[command(disable_help_flag = true)]
     Io {
         /// fio's options: --rw=randread --filename=/mnt/nvme/test --size=1g --bs=64k --ioengine=io_uring --iodepth=32
         #[arg(value_name = "OPTION", required = true, trailing_var_arg = true, allow_hyphen_values = true)]

@@ -1,8 +1,10 @@
 //! Ctrl-C and SIGTERM: the first asks the work to end cleanly, the second ends the process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use tierstream_storage::{Error, ErrorKind, Result};
 
 /// Set when the user asked to stop. Clones are the same flag.
@@ -28,5 +30,26 @@ impl Interrupt {
     /// Whether the user asked to stop.
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst)
+    }
+
+    /// Does `work` on a thread of its own, shows on `bar` what is `done`, and sets `stop` when the user asks to.
+    pub(crate) fn watch<T: Send>(
+        &self,
+        bar: &ProgressBar,
+        done: &AtomicU64,
+        stop: &AtomicBool,
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        std::thread::scope(|scope| {
+            let work = scope.spawn(work);
+            while !work.is_finished() {
+                std::thread::park_timeout(Duration::from_millis(50));
+                bar.set_position(done.load(Ordering::Relaxed));
+                if self.is_set() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use clap::Args;
 use tierstream_loader::Dtype;
@@ -103,17 +102,8 @@ pub(crate) fn run(
 ) -> Result<PackReport> {
     let progress = PackProgress::default();
     let bar = output::byte_bar(input.bytes(), "packing");
-    let packed = std::thread::scope(|scope| {
-        let work = scope.spawn(|| pack(input, config, keys, &progress));
-        while !work.is_finished() {
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
-            bar.set_position(progress.bytes.load(Ordering::Relaxed));
-            if interrupt.is_set() {
-                progress.stop.store(true, Ordering::Relaxed);
-            }
-        }
-        work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
+    let work = || pack(input, config, keys, &progress);
+    let packed = interrupt.watch(&bar, &progress.bytes, &progress.stop, work);
     bar.finish_and_clear();
     packed
 }

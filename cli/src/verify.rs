@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 
 use clap::Args;
 use serde::Serialize;
@@ -51,17 +50,8 @@ impl Verify {
         let interrupt = Interrupt::catch(|| {})?;
         let progress = VerifyProgress::default();
         let bar = output::byte_bar(self.stored_bytes(), "verifying");
-        let report = std::thread::scope(|scope| {
-            let work = scope.spawn(|| verify(&context, &*keys, &self.data, threads, &progress));
-            while !work.is_finished() {
-                std::thread::park_timeout(std::time::Duration::from_millis(50));
-                bar.set_position(progress.bytes.load(Ordering::Relaxed));
-                if interrupt.is_set() {
-                    progress.stop.store(true, Ordering::Relaxed);
-                }
-            }
-            work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let work = || verify(&context, &*keys, &self.data, threads, &progress);
+        let report = interrupt.watch(&bar, &progress.bytes, &progress.stop, work);
         bar.finish_and_clear();
         self.tell(&report?)
     }

@@ -1,6 +1,6 @@
 //! The store itself: owns the tiers and the threads, and hands out blocks.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -10,28 +10,26 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tierstream_crypto::KeyProvider;
 
-use super::data_set::Seen;
 use super::load::{Job, Load};
-use super::sealed_file::{Expected, SealedFile};
+use super::open::Shard;
 use super::stream::Reader;
 use super::{DataSetInfo, RangeRead, RangeSource, Section, StoreConfig};
 use crate::buf::{Arena, HeapAllocator};
-use crate::catalog::{self, Batch, CatalogStore, Table};
+use crate::catalog::{self, CatalogStore};
 use crate::codec::Scratch;
 use crate::device::Directory;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{
-    BlockKind, FileId, Kind, MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, SectionType, ShardEntry, capacity,
-};
+use crate::format::SectionType;
 use crate::io::{EngineReport, IoEngine, IoService, Lane, Priority};
-use crate::metrics::{Metrics, Snapshot, TierName};
-use crate::tier::{BlockKey, BlockRef, FileNo, FileTable, Lookup, MemoryTier, NvmeTier, S3Fifo, Ticket};
-use crate::units::{ByteRange, to_u64, to_usize};
+use crate::metrics::{Metrics, Snapshot};
+use crate::tier::{BlockKey, FileNo, FileTable, Lookup, MemoryTier, NvmeTier, S3Fifo, Ticket};
+use crate::units::{to_u64, to_usize};
 
 /// Buffers that announced and predicted reads leave for those that somebody waits for.
 const DEMAND_RESERVE: usize = 8;
-/// Blocks that one call to `read` has in flight at most.
-const READ_WINDOW: usize = 32;
+/// How long a store that closes lets devices finish: many times what a full queue takes on an HDD (100 reads at 150 a
+/// second), short enough to wait for at a prompt.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
 
 /// How much a fetch matters and whether it may wait for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,20 +77,12 @@ pub(super) struct Core {
     pub(super) l1: MemoryTier,
     pub(super) l2: Option<NvmeTier>,
     pub(super) metrics: Metrics,
-    catalog: Option<Arc<dyn CatalogStore>>,
-    keys: Arc<dyn KeyProvider>,
-    files: Arc<FileTable>,
-    shards: RwLock<HashMap<FileNo, Arc<Shard>>>,
-    data_sets: RwLock<Vec<Arc<[FileNo]>>>,
+    pub(super) catalog: Option<Arc<dyn CatalogStore>>,
+    pub(super) keys: Arc<dyn KeyProvider>,
+    pub(super) files: Arc<FileTable>,
+    pub(super) shards: RwLock<HashMap<FileNo, Arc<Shard>>>,
+    pub(super) data_sets: RwLock<Vec<Arc<[FileNo]>>>,
     codec: Sender<Job>,
-}
-
-/// A shard that a manifest named; opened when it is first read.
-struct Shard {
-    directory: Arc<Directory>,
-    entry: ShardEntry,
-    data_set_id: FileId,
-    opened: Mutex<Option<Arc<SealedFile>>>,
 }
 
 struct Threads {
@@ -101,9 +91,24 @@ struct Threads {
     jobs: Receiver<Job>,
 }
 
+impl Threads {
+    /// Waits until nothing is under way: until every I/O buffer is free. Nobody who could ask for more is left.
+    fn settle(&self) {
+        let clock = &self.core.config.clock;
+        let deadline = clock.now() + SETTLE_TIME;
+        let all: Vec<_> = (0..self.core.io_arena.slots())
+            .map_while(|_| self.core.io_arena.take(deadline.saturating_sub(clock.now())).ok())
+            .collect();
+        if all.len() < self.core.io_arena.slots() {
+            tracing::warn!("closing the store while reads or writes are still under way");
+        }
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
-        // First no more reads end, then what arrived is opened, then what L2 learned is written down.
+        // First what is under way ends, writes to L2 included, then the threads, then what L2 learned is written down.
+        self.settle();
         self.core.io.shut_down();
         let threads: Vec<_> = self.codec.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
         for _ in &threads {
@@ -257,7 +262,7 @@ impl Core {
         drop(self.codec.try_send(job));
     }
 
-    fn reader(&self) -> Reader<'_> {
+    pub(super) fn reader(&self) -> Reader<'_> {
         Reader {
             io: &self.io,
             arena: &self.io_arena,
@@ -266,37 +271,8 @@ impl Core {
         }
     }
 
-    fn shard(&self, file: FileNo) -> Result<Arc<SealedFile>> {
-        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
-        let shard = shards.get(&file).cloned();
-        drop(shards);
-        let shard = shard
-            .ok_or_else(|| Error::new(ErrorKind::Misuse, "read", "the shard is not open in this store"))?;
-        // Held while opening, so that many readers of a new shard open it once.
-        let mut opened = shard.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*opened {
-            return Ok(Arc::clone(file));
-        }
-        let expected = Expected { id: shard.entry.file_id(), mac: shard.entry.mac };
-        let file = SealedFile::open(
-            &self.reader(),
-            &shard.directory,
-            &shard.entry.file,
-            &*self.keys,
-            Some(expected),
-        )?;
-        let header = file.header();
-        let belongs = header.params.kind == Kind::Shard && header.params.data_set_id == shard.data_set_id;
-        if !belongs || header.payload_bytes != shard.entry.payload_bytes {
-            let why = "the shard is not the one its manifest describes";
-            return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
-        }
-        let file = Arc::new(file);
-        *opened = Some(Arc::clone(&file));
-        Ok(file)
-    }
-
-    fn fetch(self: &Arc<Self>, key: BlockKey, urgency: Urgency) -> Result<Option<Ticket>> {
+    /// See [`Store::fetch`].
+    pub(super) fn fetch(self: &Arc<Self>, key: BlockKey, urgency: Urgency) -> Result<Option<Ticket>> {
         let demand = urgency.priority == Priority::Demand;
         if let Some(ticket) = self.l1.get(key) {
             if demand && ticket.try_get().is_none() {
@@ -346,157 +322,16 @@ impl Core {
             }
         }
     }
-
-    /// Copies what `block` has of `range` to its place in `to`.
-    fn copy(block_number: u64, block: &[u8], capacity: u64, range: &ByteRange, to: &mut [u8]) {
-        let block_start = block_number * capacity;
-        let start = range.start.max(block_start);
-        let end = range.end.min(block_start + to_u64(block.len()));
-        let from = &block[to_usize(start - block_start)..to_usize(end - block_start)];
-        to[to_usize(start - range.start)..to_usize(end - range.start)].copy_from_slice(from);
-    }
-
-    fn read(
-        self: &Arc<Self>,
-        set: &DataSetInfo,
-        files: &[FileNo],
-        reads: &mut [RangeRead<'_>],
-    ) -> Result<()> {
-        let capacity = capacity(set.block_bytes);
-        let mut waiting: VecDeque<(usize, u64, Ticket)> = VecDeque::new();
-        let window = READ_WINDOW.min(self.l1.slots() / 4).max(1);
-        for index in 0..reads.len() {
-            let RangeRead { shard, range, to } = &mut reads[index];
-            check_range(set, *shard, range, to.len())?;
-            for number in range.start / capacity..range.end.div_ceil(capacity) {
-                let block = u32::try_from(number).expect("fewer than 2^32 blocks in a file");
-                let key = BlockKey { file: files[*shard], block };
-                let ticket = self.fetch(key, Urgency::DEMAND)?.ok_or_else(|| l1_full(self.l1.slots()))?;
-                match ticket.try_get() {
-                    Some(block) => {
-                        let block = block?;
-                        self.metrics.hit(TierName::L1, overlap(number, capacity, range));
-                        Self::copy(number, &block, capacity, range, to);
-                    }
-                    None => {
-                        self.metrics.demand_wait();
-                        waiting.push_back((index, number, ticket));
-                    }
-                }
-            }
-            while waiting.len() > window {
-                self.finish_one(&mut waiting, capacity, reads)?;
-            }
-        }
-        while !waiting.is_empty() {
-            self.finish_one(&mut waiting, capacity, reads)?;
-        }
-        Ok(())
-    }
-
-    fn finish_one(
-        &self,
-        waiting: &mut VecDeque<(usize, u64, Ticket)>,
-        capacity: u64,
-        reads: &mut [RangeRead<'_>],
-    ) -> Result<()> {
-        let Some((index, number, ticket)) = waiting.pop_front() else { return Ok(()) };
-        let block: BlockRef = ticket.wait(self.config.patience)?;
-        let RangeRead { range, to, .. } = &mut reads[index];
-        Self::copy(number, &block, capacity, range, to);
-        Ok(())
-    }
-
-    /// Refuses a data set older than one this store has seen under the same id, and remembers this one.
-    fn check_rollback(&self, file: &SealedFile) -> Result<()> {
-        let Some(catalog) = &self.catalog else { return Ok(()) };
-        let params = &file.header().params;
-        let found = Seen { generation: params.generation, mac: *file.mac() };
-        let key = Seen::key(params.data_set_id);
-        let seen = catalog.get(Table::DataSets, &key)?.as_deref().and_then(Seen::decode);
-        if let Some(seen) = seen.filter(|seen| *seen != found && !self.config.allow_rollback)
-            && seen.generation >= found.generation
-        {
-            let why = format!(
-                "the data set was rolled back: generation {}, but generation {} was seen before{}",
-                found.generation,
-                seen.generation,
-                if seen.generation == found.generation { " with other contents" } else { "" }
-            );
-            return Err(Error::new(ErrorKind::Corrupt, "open", why)
-                .at(file.path())
-                .hint("if you restored an older copy on purpose, use --allow-rollback once"));
-        }
-        if seen != Some(found) {
-            let mut batch = Batch::default();
-            batch.put(Table::DataSets, &key, &found.encode());
-            catalog.apply(&batch)?;
-        }
-        Ok(())
-    }
 }
 
-fn overlap(number: u64, capacity: u64, range: &ByteRange) -> u64 {
-    range.end.min((number + 1) * capacity) - range.start.max(number * capacity)
-}
-
-fn check_range(set: &DataSetInfo, shard: usize, range: &ByteRange, len: usize) -> Result<()> {
-    let payload = set.shards.get(shard).map_or(0, |shard| shard.payload_bytes);
-    if range.start > range.end || range.end > payload || range.end - range.start != to_u64(len) {
-        let why = format!("bytes {range:?} of shard {shard}, which has {payload}, into {len}");
-        return Err(Error::new(ErrorKind::Misuse, "read", why));
-    }
-    Ok(())
-}
-
-fn l1_full(slots: usize) -> Error {
+pub(super) fn l1_full(slots: usize) -> Error {
     Error::new(ErrorKind::Full, "read", format!("all {slots} blocks of L1 are in use"))
         .hint("raise --l1-size, or lower --batch-size")
 }
 
 impl RangeSource for Store {
     fn open_data_set(&self, location: &str) -> Result<Arc<DataSetInfo>> {
-        let core = &self.core;
-        let directory = Directory::open(Path::new(location)).map_err(|error| {
-            error.hint("give the directory of a packed data set; `tierstream pack INPUT OUTPUT` makes one")
-        })?;
-        let (file, manifest) = read_manifest(&core.reader(), &directory, &*core.keys)?;
-        if manifest.block_bytes > core.config.block_bytes {
-            let why = format!(
-                "blocks of {} bytes, but the store takes {}",
-                manifest.block_bytes, core.config.block_bytes
-            );
-            return Err(Error::new(ErrorKind::Misuse, "open", why).at(file.path()));
-        }
-        core.check_rollback(&file)?;
-        let id = file.header().params.data_set_id;
-        let warm = core.l2.as_ref().map_or(0, |l2| {
-            l2.open_data_set(id);
-            l2.resident_bytes(id)
-        });
-        let mut shards = core.shards.write().unwrap_or_else(PoisonError::into_inner);
-        let files: Arc<[FileNo]> = manifest
-            .shards
-            .iter()
-            .map(|entry| {
-                let number = core.files.intern(entry.file_id());
-                let (directory, entry) = (Arc::clone(&directory), entry.clone());
-                shards.entry(number).or_insert_with(|| {
-                    Arc::new(Shard { directory, entry, data_set_id: id, opened: Mutex::default() })
-                });
-                number
-            })
-            .collect();
-        drop(shards);
-        let mut sets = core.data_sets.write().unwrap_or_else(PoisonError::into_inner);
-        // Opened again, by another client say, it keeps its number.
-        let known = sets.iter().position(|known| **known == *files);
-        let handle = known.unwrap_or(sets.len());
-        let handle = u32::try_from(handle).expect("fewer than 2^32 data sets");
-        if known.is_none() {
-            sets.push(files);
-        }
-        Ok(Arc::new(DataSetInfo::new(handle, file.header(), &manifest, file.codec().kernel(), warm)))
+        self.core.open_data_set(Path::new(location))
     }
 
     fn section(&self, set: &DataSetInfo, shard: usize, section: SectionType) -> Result<Option<Section>> {
@@ -519,30 +354,4 @@ impl RangeSource for Store {
     fn metrics(&self) -> Snapshot {
         self.core.metrics.snapshot()
     }
-}
-
-/// Opens and authenticates the manifest of the data set in `directory`.
-pub(super) fn read_manifest(
-    reader: &Reader<'_>,
-    directory: &Directory,
-    keys: &dyn KeyProvider,
-) -> Result<(SealedFile, Manifest)> {
-    let file = SealedFile::open(reader, directory, MANIFEST_NAME, keys, None).map_err(|error| {
-        if error.kind() == ErrorKind::Missing && error.place().is_some_and(|place| !place.path.exists()) {
-            return error.hint("this is no packed data set: `tierstream pack INPUT OUTPUT` makes one");
-        }
-        error
-    })?;
-    let header = file.header();
-    if header.params.kind != Kind::Manifest || header.payload_bytes > MANIFEST_BYTES_MAX {
-        let why = format!("a {} of {} bytes is no manifest", header.params.kind.name(), header.payload_bytes);
-        return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
-    }
-    let mut json = Vec::with_capacity(to_usize(header.payload_bytes));
-    reader.open_all(&file, BlockKind::Data, |_, plain| {
-        json.extend_from_slice(plain);
-        Ok(())
-    })?;
-    let manifest = Manifest::parse(&json).map_err(|error| error.at(file.path()))?;
-    Ok((file, manifest))
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tierstream_crypto::{Cipher, KeyProvider};
 
-use super::core::read_manifest;
+use super::open::read_manifest;
 use super::stream::Reader;
 use super::write::{SealedWriter, WriteContext};
 use crate::device::{Directory, sync_directory};

@@ -319,6 +319,18 @@ fn a_rolled_back_data_set_is_refused_by_a_store_that_saw_the_newer_one() {
 }
 
 #[test]
+fn a_data_set_that_was_moved_is_read_where_it_is_now() {
+    let fixture = Fixture::new(Cipher::Sm4Gcm, false);
+    let (store, _) = fixture.open();
+    let elsewhere = fixture.dir.path().join("elsewhere");
+    std::fs::rename(fixture.set(), &elsewhere).unwrap();
+    let set = store.open_data_set(elsewhere.to_str().unwrap()).unwrap();
+    let mut to = [0; 4];
+    store.read(&set, &mut [RangeRead { shard: 0, range: 0..4, to: &mut to }]).unwrap();
+    assert_eq!(to, fixture.payloads[0][..4]);
+}
+
+#[test]
 fn a_data_set_appears_whole_or_not_at_all() {
     let fixture = Fixture::new(Cipher::Sm4Gcm, false);
     let names = |path: &Path| -> Vec<String> {

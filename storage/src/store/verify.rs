@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tierstream_crypto::KeyProvider;
 
-use super::core::read_manifest;
+use super::open::read_manifest;
 use super::sealed_file::{Expected, SealedFile};
 use super::stream::Reader;
 use super::write::WriteContext;

@@ -1,0 +1,164 @@
+//! Opening data sets: the manifest at once, each shard when it is first read.
+//!
+//! Guarantees that a shard is the one its manifest names, and that a data set is not older than what the catalog has
+//! seen of it.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tierstream_crypto::KeyProvider;
+
+use super::DataSetInfo;
+use super::core::Core;
+use super::data_set::Seen;
+use super::sealed_file::{Expected, SealedFile};
+use super::stream::Reader;
+use crate::catalog::{Batch, Table};
+use crate::device::Directory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BlockKind, FileId, Kind, MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, ShardEntry};
+use crate::tier::FileNo;
+use crate::units::to_usize;
+
+/// A shard that a manifest named; opened when it is first read.
+pub(super) struct Shard {
+    directory: Arc<Directory>,
+    entry: ShardEntry,
+    data_set_id: FileId,
+    opened: Mutex<Option<Arc<SealedFile>>>,
+}
+
+impl Core {
+    /// Opens the data set in the directory `location`.
+    pub(super) fn open_data_set(&self, location: &Path) -> Result<Arc<DataSetInfo>> {
+        let directory = Directory::open(location).map_err(|error| {
+            error.hint("give the directory of a packed data set; `tierstream pack INPUT OUTPUT` makes one")
+        })?;
+        let (file, manifest) = read_manifest(&self.reader(), &directory, &*self.keys)?;
+        if manifest.block_bytes > self.config.block_bytes {
+            let why = format!(
+                "blocks of {} bytes, but the store takes {}",
+                manifest.block_bytes, self.config.block_bytes
+            );
+            return Err(Error::new(ErrorKind::Misuse, "open", why).at(file.path()));
+        }
+        self.check_rollback(&file)?;
+        let id = file.header().params.data_set_id;
+        let warm = self.l2.as_ref().map_or(0, |l2| {
+            l2.open_data_set(id);
+            l2.resident_bytes(id)
+        });
+        let mut shards = self.shards.write().unwrap_or_else(PoisonError::into_inner);
+        let files: Arc<[FileNo]> = manifest
+            .shards
+            .iter()
+            .map(|entry| {
+                let number = self.files.intern(entry.file_id());
+                // The same files in another directory: the data set was moved.
+                let known =
+                    shards.get(&number).is_some_and(|shard| shard.directory.path() == directory.path());
+                if !known {
+                    let (directory, entry) = (Arc::clone(&directory), entry.clone());
+                    let shard = Shard { directory, entry, data_set_id: id, opened: Mutex::default() };
+                    shards.insert(number, Arc::new(shard));
+                }
+                number
+            })
+            .collect();
+        drop(shards);
+        let mut sets = self.data_sets.write().unwrap_or_else(PoisonError::into_inner);
+        // Opened again, by another client say, it keeps its number.
+        let known = sets.iter().position(|known| **known == *files);
+        let handle = known.unwrap_or(sets.len());
+        let handle = u32::try_from(handle).expect("fewer than 2^32 data sets");
+        if known.is_none() {
+            sets.push(files);
+        }
+        Ok(Arc::new(DataSetInfo::new(handle, file.header(), &manifest, file.codec().kernel(), warm)))
+    }
+
+    /// The shard of that number, opened if nobody has read it yet.
+    pub(super) fn shard(&self, file: FileNo) -> Result<Arc<SealedFile>> {
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let shard = shards.get(&file).cloned();
+        drop(shards);
+        let shard = shard
+            .ok_or_else(|| Error::new(ErrorKind::Misuse, "read", "the shard is not open in this store"))?;
+        // Held while opening, so that many readers of a new shard open it once.
+        let mut opened = shard.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*opened {
+            return Ok(Arc::clone(file));
+        }
+        let expected = Expected { id: shard.entry.file_id(), mac: shard.entry.mac };
+        let file = SealedFile::open(
+            &self.reader(),
+            &shard.directory,
+            &shard.entry.file,
+            &*self.keys,
+            Some(expected),
+        )?;
+        let header = file.header();
+        let belongs = header.params.kind == Kind::Shard && header.params.data_set_id == shard.data_set_id;
+        if !belongs || header.payload_bytes != shard.entry.payload_bytes {
+            let why = "the shard is not the one its manifest describes";
+            return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
+        }
+        let file = Arc::new(file);
+        *opened = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Refuses a data set older than one this store has seen under the same id, and remembers this one.
+    fn check_rollback(&self, file: &SealedFile) -> Result<()> {
+        let Some(catalog) = &self.catalog else { return Ok(()) };
+        let params = &file.header().params;
+        let found = Seen { generation: params.generation, mac: *file.mac() };
+        let key = Seen::key(params.data_set_id);
+        let seen = catalog.get(Table::DataSets, &key)?.as_deref().and_then(Seen::decode);
+        if let Some(seen) = seen.filter(|seen| *seen != found && !self.config.allow_rollback)
+            && seen.generation >= found.generation
+        {
+            let why = format!(
+                "the data set was rolled back: generation {}, but generation {} was seen before{}",
+                found.generation,
+                seen.generation,
+                if seen.generation == found.generation { " with other contents" } else { "" }
+            );
+            return Err(Error::new(ErrorKind::Corrupt, "open", why)
+                .at(file.path())
+                .hint("if you restored an older copy on purpose, use --allow-rollback once"));
+        }
+        if seen != Some(found) {
+            let mut batch = Batch::default();
+            batch.put(Table::DataSets, &key, &found.encode());
+            catalog.apply(&batch)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens and authenticates the manifest of the data set in `directory`.
+pub(super) fn read_manifest(
+    reader: &Reader<'_>,
+    directory: &Directory,
+    keys: &dyn KeyProvider,
+) -> Result<(SealedFile, Manifest)> {
+    let file = SealedFile::open(reader, directory, MANIFEST_NAME, keys, None).map_err(|error| {
+        if error.kind() == ErrorKind::Missing && error.place().is_some_and(|place| !place.path.exists()) {
+            return error.hint("this is no packed data set: `tierstream pack INPUT OUTPUT` makes one");
+        }
+        error
+    })?;
+    let header = file.header();
+    if header.params.kind != Kind::Manifest || header.payload_bytes > MANIFEST_BYTES_MAX {
+        let why = format!("a {} of {} bytes is no manifest", header.params.kind.name(), header.payload_bytes);
+        return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
+    }
+    let mut json = Vec::with_capacity(to_usize(header.payload_bytes));
+    reader.open_all(&file, BlockKind::Data, |_, plain| {
+        json.extend_from_slice(plain);
+        Ok(())
+    })?;
+    let manifest = Manifest::parse(&json).map_err(|error| error.at(file.path()))?;
+    Ok((file, manifest))
+}
