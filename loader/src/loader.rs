@@ -239,6 +239,15 @@ impl Loader {
     pub fn last_wait(&self) -> Duration {
         self.last_wait
     }
+
+    /// Why the thread that makes batches ended, when it was not because there were no more: a promise of our own was
+    /// broken there, and an epoch cut short must not look like one that is complete.
+    fn thread_failed(&mut self) -> Option<Error> {
+        self.thread.take()?.join().err().map(|_| {
+            Error::new(ErrorKind::Closed, "load batch", "the loader thread panicked")
+                .hint("its message is on stderr; please report it")
+        })
+    }
 }
 
 impl Iterator for Loader {
@@ -248,7 +257,7 @@ impl Iterator for Loader {
         let asked = self.clock.now();
         let made = self.batches.as_ref().and_then(|batches| batches.recv().ok());
         self.last_wait = self.clock.now().saturating_sub(asked);
-        Some(made?.map(|(batch, (epoch, position))| {
+        Some(made.or_else(|| self.thread_failed().map(Err))?.map(|(batch, (epoch, position))| {
             (self.state.epoch, self.state.position) = (epoch, position);
             batch
         }))
@@ -260,8 +269,8 @@ impl Drop for Loader {
         self.stop.store(true, Ordering::Release);
         // A pipeline that waits to hand over a batch finds nobody there.
         drop(self.batches.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the loader thread panicked");
+        if let Some(error) = self.thread_failed() {
+            tracing::error!(%error);
         }
     }
 }

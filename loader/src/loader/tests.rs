@@ -1,10 +1,13 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use tierstream_storage::format::SectionType;
 use tierstream_storage::io::ServiceConfig;
 use tierstream_storage::keys::{Cipher, KeyProvider, RootKey};
+use tierstream_storage::metrics::Snapshot;
+use tierstream_storage::store::Section;
 use tierstream_storage::testing::Random;
-use tierstream_storage::{Store, StoreConfig};
+use tierstream_storage::{DataSetInfo, RangeRead, RangeSource, Store, StoreConfig};
 
 use super::*;
 use crate::pack::{Input, Layout, PackConfig, PackProgress, pack};
@@ -199,6 +202,39 @@ fn an_error_ends_the_loader_and_names_the_place() {
     assert_eq!(errors.len(), 1);
     assert_eq!(errors[0].kind(), ErrorKind::Corrupt);
     assert!(errors[0].to_string().contains("shard-00001.tss"), "{}", errors[0]);
+    assert!(loader.next().is_none());
+}
+
+/// A source that breaks a promise of its own.
+#[derive(Debug)]
+struct Panics(Store);
+
+impl RangeSource for Panics {
+    fn open_data_set(&self, location: &str) -> Result<Arc<DataSetInfo>> {
+        self.0.open_data_set(location)
+    }
+
+    fn section(&self, set: &DataSetInfo, shard: usize, section: SectionType) -> Result<Option<Section>> {
+        self.0.section(set, shard, section)
+    }
+
+    fn read(&self, _: &DataSetInfo, _: &mut [RangeRead<'_>]) -> Result<()> {
+        panic!("on purpose")
+    }
+
+    fn metrics(&self) -> Snapshot {
+        self.0.metrics()
+    }
+}
+
+#[test]
+fn a_panic_while_loading_is_an_error_and_not_the_end_of_the_data() {
+    let fixture = cut();
+    let source = Arc::new(Panics(fixture.store()));
+    let dataset = Dataset::open(source, fixture.path().to_str().unwrap()).unwrap();
+    let mut loader = Loader::builder(dataset).batch_size(4).build().unwrap();
+    let error = loader.next().unwrap().unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
     assert!(loader.next().is_none());
 }
 
