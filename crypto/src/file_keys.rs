@@ -11,8 +11,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::aead::{Aead, Cipher, aead};
+use crate::aead::{Aead, Cipher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::aead;
 use crate::keys::DataKey;
 
 /// Length of a header MAC in bytes.

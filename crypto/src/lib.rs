@@ -22,12 +22,16 @@ mod aead;
 mod detect;
 mod error;
 mod file_keys;
+mod kernels;
 mod keys;
+pub mod raw;
+mod sm4;
 
-pub use aead::{Aead, Cipher, NONCE_BYTES, Nonce, TAG_BYTES, Tag, aead};
+pub use aead::{Aead, Cipher, NONCE_BYTES, Nonce, TAG_BYTES, Tag};
 pub use detect::{CpuFeatures, cpu_features};
 pub use error::{Error, ErrorKind, Result};
 pub use file_keys::{COMMITMENT_BYTES, FileKeys, MAC_BYTES};
+pub use kernels::{Kernel, aead, aead_with, force_kernel, forced_kernel, kernels};
 pub use keys::{
     DataKey, FINGERPRINT_BYTES, Fingerprint, KEK_NAME_BYTES_MAX, KekId, KeyProvider, ROOT_BYTES, RootKey,
     WrappedKey, random_bytes,

@@ -29,7 +29,10 @@ fn kill_at_random(args: &[&str], random: &mut Random, mut check: impl FnMut()) {
         } else {
             ended += 1;
         }
-        assert!(ended < 10 * KILLS, "{killed} runs were killed, {ended} ended before: {alone:?} is too short");
+        assert!(
+            ended < 10 * KILLS,
+            "{killed} runs were killed, {ended} ended before: {alone:?} is too short"
+        );
         check();
     }
     println!("{killed} runs killed, {ended} had ended before; undisturbed, one takes {alone:?}");
@@ -51,7 +54,10 @@ fn killed_after(after: Duration, args: &[&str]) -> bool {
         child.kill().expect("a child that nobody else waits for");
     }
     let status = child.wait().expect("a child");
-    assert!(status.success() || status.signal() == Some(Signal::KILL.as_raw()), "{args:?} failed by itself: {status}");
+    assert!(
+        status.success() || status.signal() == Some(Signal::KILL.as_raw()),
+        "{args:?} failed by itself: {status}"
+    );
     !status.success()
 }
 

@@ -3,12 +3,15 @@
 //! Guarantees that `open` shows no plaintext before the tag was verified, and that on failure the destination is
 //! zero. Knows nothing of where nonces come from but their form: see [`Nonce::block`].
 
-mod rustcrypto;
+mod gcm;
+pub(crate) mod ghash;
+pub(crate) mod rustcrypto;
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sm4::Sm4Kernel;
 
 /// Length of a nonce in bytes (96 bits, as SP 800-38D recommends).
 pub const NONCE_BYTES: usize = 12;
@@ -116,7 +119,7 @@ impl Nonce {
 
 /// An authenticated cipher under one key.
 ///
-/// All implementations give the same bytes for the same key, nonce, AAD and message; the conformance tests in this
+/// A message has at most 2^36 - 32 bytes (SP 800-38D); a longer one panics. All implementations give the same bytes for the same key, nonce, AAD and message; the conformance tests in this
 /// module run on each of them.
 pub trait Aead: Send + Sync + fmt::Debug {
     /// Which cipher this is.
@@ -127,6 +130,13 @@ pub trait Aead: Send + Sync + fmt::Debug {
 
     /// Replaces `body` by its ciphertext of the same length and returns the tag.
     fn seal_in_place(&self, nonce: &Nonce, aad: &[u8], body: &mut [u8]) -> Tag;
+
+    /// Writes the ciphertext of `plain` to `sealed` and returns the tag. `plain` is not changed, so that sealing can be
+    /// the copy into an I/O buffer.
+    ///
+    /// # Panics
+    /// When the two lengths differ.
+    fn seal_into(&self, nonce: &Nonce, aad: &[u8], plain: &[u8], sealed: &mut [u8]) -> Tag;
 
     /// Verifies `tag`, then replaces `body` by its plaintext of the same length.
     ///
@@ -145,21 +155,9 @@ pub trait Aead: Send + Sync + fmt::Debug {
     fn open_into(&self, nonce: &Nonce, aad: &[u8], sealed: &[u8], plain: &mut [u8], tag: &Tag) -> Result<()>;
 }
 
-/// The fastest kernel of `cipher` on this machine, under `key`.
-///
-/// # Errors
-/// `Misuse` when the key has not [`Cipher::key_bytes`] bytes.
-pub fn aead(cipher: Cipher, key: &[u8]) -> Result<Box<dyn Aead>> {
-    if key.len() != cipher.key_bytes() {
-        return Err(Error::new(
-            ErrorKind::Misuse,
-            format!("{cipher} key of {} bytes, expected {}", key.len(), cipher.key_bytes()),
-        ));
-    }
-    Ok(match cipher {
-        Cipher::Sm4Gcm => Box::new(rustcrypto::Sm4Gcm::new(key)),
-        Cipher::Aes256Gcm => Box::new(rustcrypto::Aes256Gcm::new(key)),
-    })
+/// SM4-GCM on kernel `K`, for a key whose length was checked.
+pub(crate) fn sm4_gcm<K: Sm4Kernel + 'static>(key: &[u8]) -> Box<dyn Aead> {
+    Box::new(gcm::Sm4Gcm::<K>::new(key.try_into().expect("a key of 16 bytes")))
 }
 
 #[cfg(test)]

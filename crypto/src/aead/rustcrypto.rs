@@ -1,7 +1,8 @@
 //! The portable kernels: GCM of the `aes-gcm` crate over the block ciphers of the `sm4` and `aes` crates.
 //!
-//! They run on every CPU (using AES and carry-less multiply instructions where there are some), and are the oracle
-//! for every faster kernel.
+//! They run on every CPU (using AES and carry-less multiply instructions where there are some), are the oracle for every
+//! faster kernel, and the last to be chosen. The `sm4` crate looks its S-box up in a table, whose timing depends on
+//! secrets: see docs/HAZARDS.md.
 
 use std::fmt;
 
@@ -11,11 +12,15 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{AesGcm, aes::Aes256};
 
 use super::{Aead, Cipher, Nonce, Tag};
-use crate::detect::cpu_features;
 use crate::error::{Error, ErrorKind, Result};
 
 type Sm4GcmCore = AesGcm<sm4::Sm4, U12>;
 type Aes256GcmCore = AesGcm<Aes256, U12>;
+
+/// The name of SM4-GCM here.
+pub(crate) const SM4: &str = "sm4-crate";
+/// The name of AES-256-GCM here.
+pub(crate) const AES: &str = "aes-crate";
 
 /// The `body` must be shorter than 2^36 - 31 bytes; blocks are at most 16 MiB.
 const LENGTH: &str = "a message within GCM's length limit";
@@ -54,6 +59,11 @@ macro_rules! kernel {
                 tag.into()
             }
 
+            fn seal_into(&self, nonce: &Nonce, aad: &[u8], plain: &[u8], sealed: &mut [u8]) -> Tag {
+                let buffers = InOutBuf::new(plain, sealed).expect("two buffers of the same length");
+                self.core.encrypt_inout_detached(&nonce.0.into(), aad, buffers).expect(LENGTH).into()
+            }
+
             fn open_in_place(&self, nonce: &Nonce, aad: &[u8], body: &mut [u8], tag: &Tag) -> Result<()> {
                 let opened = self.core.decrypt_inout_detached(
                     &nonce.0.into(),
@@ -80,13 +90,8 @@ macro_rules! kernel {
     };
 }
 
-kernel!(Sm4Gcm, Sm4GcmCore, Cipher::Sm4Gcm, "sm4-portable");
-kernel!(
-    Aes256Gcm,
-    Aes256GcmCore,
-    Cipher::Aes256Gcm,
-    if cpu_features().aes { "aes-instructions" } else { "aes-portable" }
-);
+kernel!(Sm4Gcm, Sm4GcmCore, Cipher::Sm4Gcm, SM4);
+kernel!(Aes256Gcm, Aes256GcmCore, Cipher::Aes256Gcm, AES);
 
 fn wiped(body: &mut [u8]) -> Error {
     body.fill(0);

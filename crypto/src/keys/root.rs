@@ -6,9 +6,10 @@ use zeroize::Zeroizing;
 
 use super::data_key::random_bytes;
 use super::{DataKey, KEK_NAME_BYTES_MAX, KekId, KeyProvider, WrappedKey};
-use crate::aead::{Cipher, NONCE_BYTES, Nonce, aead};
+use crate::aead::{Cipher, NONCE_BYTES, Nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_keys::expand;
+use crate::kernels::aead;
 
 /// Length of a root key in bytes.
 pub const ROOT_BYTES: usize = 32;
