@@ -16,6 +16,7 @@ const KILLS: usize = 40;
 /// Runs a command and kills it after a random part of the time that it takes by itself, until that has happened
 /// [`KILLS`] times before its end; `check` runs after each. The time is measured on this machine, in this run, so that
 /// the moments spread over the whole command however fast it is or how busy the machine.
+#[expect(clippy::print_stdout, reason = "the test harness shows it when the test fails")]
 fn kill_at_random(args: &[&str], random: &mut Random, mut check: impl FnMut()) {
     let clock = SystemClock::new();
     let started = clock.now();
