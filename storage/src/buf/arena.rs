@@ -6,14 +6,15 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
 use super::{HostAllocator, HostMemory};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::Monitor;
 use crate::units::ALIGN_BYTES;
 
 /// A fixed number of equal slots of page-aligned memory.
@@ -24,8 +25,7 @@ pub struct Arena {
     slots: usize,
     free: ArrayQueue<usize>,
     waiters: AtomicUsize,
-    lock: Mutex<()>,
-    returned: Condvar,
+    returned: Monitor<()>,
     // Owns what `base` points to.
     _memory: HostMemory,
 }
@@ -87,8 +87,7 @@ impl Arena {
             slots,
             free,
             waiters: AtomicUsize::new(0),
-            lock: Mutex::new(()),
-            returned: Condvar::new(),
+            returned: Monitor::new(()),
             _memory: memory,
         }))
     }
@@ -135,13 +134,11 @@ impl Arena {
             return Ok(slot);
         }
         self.waiters.fetch_add(1, Ordering::SeqCst);
-        let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = None;
-        let waited = self.returned.wait_timeout_while(guard, patience, |()| {
+        drop(self.returned.wait_while(Some(patience), |()| {
             taken = self.try_take(0);
             taken.is_none()
-        });
-        drop(waited);
+        }));
         self.waiters.fetch_sub(1, Ordering::SeqCst);
         taken.ok_or_else(|| {
             Error::new(
@@ -201,7 +198,7 @@ impl Drop for Slot {
         self.arena.free.push(self.index).expect("the free list holds every slot");
         if self.arena.waiters.load(Ordering::SeqCst) > 0 {
             // Taking the lock orders this notification after a waiter's last look at the free list.
-            drop(self.arena.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(self.arena.returned.lock());
             self.arena.returned.notify_one();
         }
     }

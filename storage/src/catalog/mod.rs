@@ -7,6 +7,8 @@
 mod redb;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+#[cfg(any(test, feature = "testing"))]
+mod simulated;
 
 pub use self::redb::RedbCatalog;
 #[cfg(feature = "rocksdb")]

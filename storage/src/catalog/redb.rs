@@ -28,13 +28,22 @@ impl RedbCatalog {
     /// # Errors
     /// As [`super::open`].
     pub fn open(path: &Path) -> Result<Self> {
-        let database =
-            Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
-                DatabaseError::DatabaseAlreadyOpen => busy(path),
-                DatabaseError::Storage(error) => of_storage("open", path, error),
-                error => damaged("open", path, &error),
-            })?;
+        let database = Self::database(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => busy(path),
+            DatabaseError::Storage(error) => of_storage("open", path, error),
+            error => damaged("open", path, &error),
+        })?;
         Ok(Self { database, path: path.to_owned() })
+    }
+
+    fn database(path: &Path) -> std::result::Result<Database, DatabaseError> {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(host) = crate::host::current() {
+            let backend = super::simulated::SimulatedBackend::open(&*host, path)
+                .map_err(|error| DatabaseError::Storage(StorageError::Io(error)))?;
+            return Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
+        }
+        Database::builder().set_cache_size(CACHE_BYTES).create(path)
     }
 
     fn error(&self, op: &'static str, error: impl Into<redb::Error>) -> Error {

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::handle::Handle;
 use super::{Directory, direct_fits};
 use crate::error::{Error, Result};
 use crate::units::to_u64;
@@ -25,7 +26,7 @@ pub enum Access {
 /// An open file of a [`Directory`], with O_DIRECT where the file system takes it.
 #[derive(Debug)]
 pub struct DeviceFile {
-    file: File,
+    file: Handle,
     path: PathBuf,
     direct: bool,
 }
@@ -37,6 +38,13 @@ impl DeviceFile {
     /// As open(2): `Missing`, `Denied`, `Full`, `Misuse` when it exists but should not.
     pub fn open(directory: &Directory, name: &str, access: Access) -> Result<Arc<Self>> {
         let path = directory.path().join(name);
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(host) = crate::host::current() {
+            let (create, write) = (access == Access::CreateNew, access != Access::Read);
+            let file = host.files().open(&path, create, write);
+            let file = file.map_err(|error| Error::io("open", &path, error))?;
+            return Ok(Arc::new(Self { file: Handle::Simulated(file), path, direct: directory.is_direct() }));
+        }
         let mut options = OpenOptions::new();
         match access {
             Access::Read => options.read(true),
@@ -48,7 +56,7 @@ impl DeviceFile {
         } else {
             (open(&path, &options)?, false)
         };
-        Ok(Arc::new(Self { file, path, direct }))
+        Ok(Arc::new(Self { file: Handle::System(file), path, direct }))
     }
 
     /// Where it is.
@@ -68,10 +76,7 @@ impl DeviceFile {
     /// # Errors
     /// As fstat(2).
     pub fn size_bytes(&self) -> Result<u64> {
-        self.file
-            .metadata()
-            .map(|metadata| metadata.len())
-            .map_err(|error| Error::io("stat", &self.path, error))
+        self.file.size_bytes().map_err(|error| Error::io("stat", &self.path, error))
     }
 
     /// Reserves `bytes` on the device, so that a later write in that range cannot run out of space. Does nothing where
@@ -80,20 +85,18 @@ impl DeviceFile {
     /// # Errors
     /// `Full` when there is no room.
     pub fn reserve(&self, bytes: u64) -> Result<()> {
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(error) => Err(Error::io("reserve", &self.path, error.into()).at_offset(0, bytes)),
-        }
+        let failed = |error| Error::io("reserve", &self.path, error).at_offset(0, bytes);
+        self.file.reserve(bytes).map_err(failed)
     }
 
     /// `pread(2)` for the engines.
     pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
+        self.file.read_at(buf, offset)
     }
 
     /// `pwrite(2)` for the engines.
     pub(crate) fn write_at(&self, buf: &[u8], offset: u64) -> std::io::Result<usize> {
-        std::os::unix::fs::FileExt::write_at(&self.file, buf, offset)
+        self.file.write_at(buf, offset)
     }
 
     /// `fdatasync(2)` for the engines.
@@ -102,7 +105,7 @@ impl DeviceFile {
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
+        self.file.file().as_raw_fd()
     }
 
     /// An error while doing `op` on this file.
@@ -114,7 +117,7 @@ impl DeviceFile {
 
 impl AsFd for DeviceFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.file.file().as_fd()
     }
 }
 

@@ -3,8 +3,11 @@
 //! Knows where bytes can live and how they must be aligned; not how they move ([`crate::io`]) or what they mean.
 
 mod file;
+pub mod fs;
+mod handle;
 
 pub use file::{Access, DeviceFile};
+pub use fs::sync_directory;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +30,9 @@ impl Directory {
     /// # Errors
     /// `Missing` when it does not exist, `Misuse` when it is no directory.
     pub fn open(path: &Path) -> Result<Arc<Self>> {
-        let metadata = std::fs::metadata(path).map_err(|error| Error::io("open", path, error))?;
-        if !metadata.is_dir() {
+        let is_directory = fs::is_directory(path)?
+            .ok_or_else(|| Error::io("open", path, std::io::Error::from_raw_os_error(libc::ENOENT)))?;
+        if !is_directory {
             return Err(Error::new(ErrorKind::Misuse, "open", "not a directory").at(path));
         }
         Ok(Arc::new(Self { path: path.to_owned(), direct_refused: AtomicBool::new(false) }))
@@ -72,9 +76,7 @@ impl Directory {
     /// # Errors
     /// As statvfs(3).
     pub fn free_bytes(&self) -> Result<u64> {
-        let stat = rustix::fs::statvfs(&self.path)
-            .map_err(|error| Error::io("statvfs", &self.path, error.into()))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        fs::free_bytes(&self.path)
     }
 
     /// Makes names created, renamed or removed in this directory durable (fsync(2) of the directory).
@@ -84,17 +86,6 @@ impl Directory {
     pub fn sync(&self) -> Result<()> {
         sync_directory(&self.path)
     }
-}
-
-/// fsync(2) of the directory `path`.
-///
-/// # Errors
-/// As open(2) and fsync(2).
-#[expect(clippy::disallowed_methods, reason = "this module is the one that opens files")]
-pub fn sync_directory(path: &Path) -> Result<()> {
-    std::fs::File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| Error::io("sync directory", path, error))
 }
 
 /// Reads the first bytes of the file `path` into `bytes` and returns how many there were.

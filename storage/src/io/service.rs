@@ -8,15 +8,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-
-use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::ladder::{self, EngineChoice, EngineReport};
 use super::{Completion, IoEngine, Op, OpKind, Waker};
 use crate::buf::{Arena, Slot};
 use crate::device::DeviceFile;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::channel::{Receiver, Sender, bounded};
+use crate::host::{JoinHandle, spawn};
 use crate::units::to_u64;
 
 /// Transient failures of one operation that are tried again before it fails.
@@ -104,7 +103,7 @@ pub struct IoService {
     ended: Arc<AtomicBool>,
     waker: Arc<dyn Waker>,
     report: EngineReport,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle>>,
 }
 
 impl fmt::Debug for IoService {
@@ -136,18 +135,17 @@ impl IoService {
         let (sleeping, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (config, sleeping_flag, ended_flag) = (config.clone(), Arc::clone(&sleeping), Arc::clone(&ended));
         let leftovers = incoming.clone();
-        let thread = std::thread::Builder::new()
-            .name("tier-io".to_owned())
-            .spawn(move || match make() {
-                Ok((engine, report)) => {
-                    // The starter waits for this message, so that it is there to receive it.
-                    let _starter_is_gone = ready.send(Ok((engine.waker(), report)));
-                    Worker::new(engine, &config, incoming.clone(), sleeping_flag).run();
-                    ended_flag.store(true, Ordering::SeqCst);
-                    refuse_posted(&incoming);
-                }
-                Err(error) => drop(ready.send(Err(error))),
-            })
+        let run = move || match make() {
+            Ok((engine, report)) => {
+                // The starter waits for this message, so that it is there to receive it.
+                let _starter_is_gone = ready.send(Ok((engine.waker(), report)));
+                Worker::new(engine, &config, incoming.clone(), sleeping_flag).run();
+                ended_flag.store(true, Ordering::SeqCst);
+                refuse_posted(&incoming);
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        };
+        let thread = spawn("tier-io", run)
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("no I/O thread: {error}")))?;
         let (waker, report) =
             started.recv().map_err(|_| Error::new(ErrorKind::Closed, "start", "the I/O thread ended"))??;

@@ -4,10 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
 use tierstream_crypto::KeyProvider;
 
 use super::load::{Job, Load};
@@ -20,6 +18,8 @@ use crate::codec::Scratch;
 use crate::device::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SectionType;
+use crate::host::channel::{Receiver, Sender, bounded};
+use crate::host::{JoinHandle, pause, spawn};
 use crate::io::{EngineReport, IoEngine, IoService, Lane, Priority};
 use crate::metrics::{Metrics, Snapshot};
 use crate::tier::{BlockKey, FileNo, FileTable, Lookup, MemoryTier, NvmeTier, S3Fifo, Ticket};
@@ -87,7 +87,7 @@ pub(super) struct Core {
 
 struct Threads {
     core: Arc<Core>,
-    codec: Mutex<Vec<JoinHandle<()>>>,
+    codec: Mutex<Vec<JoinHandle>>,
     jobs: Receiver<Job>,
 }
 
@@ -236,7 +236,7 @@ impl Store {
     }
 }
 
-fn start_codec_threads(count: usize, jobs: &Receiver<Job>) -> Result<Vec<JoinHandle<()>>> {
+fn start_codec_threads(count: usize, jobs: &Receiver<Job>) -> Result<Vec<JoinHandle>> {
     let mut threads = Vec::with_capacity(count);
     for number in 0..count {
         let jobs = jobs.clone();
@@ -246,9 +246,7 @@ fn start_codec_threads(count: usize, jobs: &Receiver<Job>) -> Result<Vec<JoinHan
                 load.arrived(from, &place, outcome, buf, &mut scratch);
             }
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("tier-codec-{number}"))
-            .spawn(run)
+        let thread = spawn(&format!("tier-codec-{number}"), run)
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("no codec thread: {error}")))?;
         threads.push(thread);
     }
@@ -316,7 +314,7 @@ impl Core {
                 Lookup::Full if !demand => return Ok(None),
                 // Rare: all of L1 is held by readers. A block that is let go stays resident, so that there is no event
                 // to wait for.
-                Lookup::Full if clock.now() < deadline => std::thread::park_timeout(Duration::from_millis(1)),
+                Lookup::Full if clock.now() < deadline => pause(Duration::from_millis(1)),
                 Lookup::Full => return Err(l1_full(self.l1.slots())),
                 lookup => return Ok(Some(lookup)),
             }

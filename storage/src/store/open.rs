@@ -14,7 +14,7 @@ use super::data_set::Seen;
 use super::sealed_file::{Expected, SealedFile};
 use super::stream::Reader;
 use crate::catalog::{Batch, Table};
-use crate::device::Directory;
+use crate::device::{Directory, fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, FileId, Kind, MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, ShardEntry};
 use crate::tier::FileNo;
@@ -144,7 +144,9 @@ pub(super) fn read_manifest(
     keys: &dyn KeyProvider,
 ) -> Result<(SealedFile, Manifest)> {
     let file = SealedFile::open(reader, directory, MANIFEST_NAME, keys, None).map_err(|error| {
-        if error.kind() == ErrorKind::Missing && error.place().is_some_and(|place| !place.path.exists()) {
+        if error.kind() == ErrorKind::Missing
+            && error.place().is_some_and(|place| matches!(fs::is_directory(&place.path), Ok(None)))
+        {
             return error.hint("this is no packed data set: `tierstream pack INPUT OUTPUT` makes one");
         }
         error

@@ -12,7 +12,7 @@ use tierstream_crypto::{Cipher, KeyProvider};
 use super::open::read_manifest;
 use super::stream::Reader;
 use super::write::{SealedWriter, WriteContext};
-use crate::device::{Directory, sync_directory};
+use crate::device::{Directory, fs, sync_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileId, Kind, MANIFEST_NAME, Manifest, SealParams, SectionType, ShardEntry};
 use crate::io::Priority;
@@ -27,7 +27,7 @@ pub struct DataSetWriter<'a> {
     directory: Arc<Directory>,
     // flock(2) of the partial directory, held while we write; a killed process loses it. None where the file system
     // locks no directories: what a killed writer leaves there stays.
-    _lock: Option<std::fs::File>,
+    _lock: Option<fs::Lock>,
     params: SealParams,
     published: bool,
 }
@@ -81,11 +81,11 @@ impl<'a> DataSetWriter<'a> {
         };
         params.check()?;
         let partial = parent.join(format!("{}{}", partial_prefix(&name), random_id()?));
-        std::fs::create_dir(&partial)
-            .map_err(|error| Error::io("create", &partial, error).hint(writable(&parent)))?;
+        fs::create_directory(&partial).map_err(|error| error.hint(writable(&parent)))?;
         // Without a lock of our own the next writer cannot get one either, and leaves the directory alone.
-        let lock = lock(&partial).ok();
-        let directory = Directory::open(&partial).inspect_err(|_| drop(std::fs::remove_dir_all(&partial)))?;
+        let lock = fs::lock(&partial).ok();
+        let directory =
+            Directory::open(&partial).inspect_err(|_| drop(fs::remove_directory_all(&partial)))?;
         let target = target.to_owned();
         Ok(Self { context, keys, target, partial, directory, _lock: lock, params, published: false })
     }
@@ -151,27 +151,17 @@ impl<'a> DataSetWriter<'a> {
 
     /// Puts the new directory in the target's place; what was there is removed afterwards.
     fn rename(&self) -> Result<()> {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        let rename = |flags| renameat_with(CWD, &self.partial, CWD, &self.target, flags);
-        match rename(RenameFlags::NOREPLACE) {
-            Ok(()) => return Ok(()),
-            Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {}
-            // A file system without the flag; the target was seen to be free at the start.
-            Err(rustix::io::Errno::INVAL) if !self.target.exists() => {
-                return std::fs::rename(&self.partial, &self.target)
-                    .map_err(|error| Error::io("rename", &self.target, error));
-            }
-            Err(error) => return Err(Error::io("rename", &self.target, error.into())),
+        if fs::rename_to_new(&self.partial, &self.target)? {
+            return Ok(());
         }
         // There is a data set in the way: we were told to overwrite one, or somebody else was faster.
         if self.params.generation == 1 {
             return Err(exists(&self.target));
         }
-        rename(RenameFlags::EXCHANGE).map_err(|error| {
-            Error::io("exchange", &self.target, error.into())
-                .hint("this file system cannot swap directories: remove the old data set first")
+        fs::exchange(&self.partial, &self.target).map_err(|error| {
+            error.hint("this file system cannot swap directories: remove the old data set first")
         })?;
-        if let Err(error) = std::fs::remove_dir_all(&self.partial) {
+        if let Err(error) = fs::remove_directory_all(&self.partial) {
             tracing::warn!(path = %self.partial.display(), %error, "the previous generation could not be removed");
         }
         Ok(())
@@ -181,7 +171,7 @@ impl<'a> DataSetWriter<'a> {
 impl Drop for DataSetWriter<'_> {
     fn drop(&mut self) {
         if !self.published
-            && let Err(error) = std::fs::remove_dir_all(&self.partial)
+            && let Err(error) = fs::remove_directory_all(&self.partial)
         {
             tracing::warn!(path = %self.partial.display(), %error, "an unfinished data set could not be removed");
         }
@@ -198,7 +188,7 @@ fn partial_prefix(name: &str) -> String {
 
 fn random_id() -> Result<FileId> {
     let mut id = [0; 16];
-    tierstream_crypto::random_bytes(&mut id)?;
+    crate::host::random_bytes(&mut id)?;
     Ok(FileId(id))
 }
 
@@ -232,11 +222,11 @@ fn previous_generation(
     target: &Path,
     overwrite: bool,
 ) -> Result<Option<(FileId, u64)>> {
-    match std::fs::symlink_metadata(target) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("open", target, error)),
-        Ok(_) if !overwrite => return Err(exists(target)),
-        Ok(_) => {}
+    if !fs::exists(target)? {
+        return Ok(None);
+    }
+    if !overwrite {
+        return Err(exists(target));
     }
     let directory = Directory::open(target)?;
     let reader = Reader {
@@ -251,32 +241,22 @@ fn previous_generation(
     Ok(Some((params.data_set_id, params.generation)))
 }
 
-/// Locks the directory at `path`, so that it is known to be somebody's work; `Retry` when another process did.
-#[expect(clippy::disallowed_methods, reason = "a directory is opened to lock it, not to read data")]
-fn lock(path: &Path) -> Result<std::fs::File> {
-    let directory = std::fs::File::open(path).map_err(|error| Error::io("lock", path, error))?;
-    rustix::fs::flock(&directory, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|error| Error::io("lock", path, error.into()))?;
-    Ok(directory)
-}
-
 /// Removes what killed writers of the same target left behind.
 fn remove_abandoned(parent: &Path, name: &str) -> Result<()> {
-    let entries = std::fs::read_dir(parent).map_err(|error| Error::io("list", parent, error))?;
     let prefix = partial_prefix(name);
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));
+    for entry in fs::list(parent)? {
+        let path = parent.join(&entry.name);
+        let ours = entry.name.to_str().is_some_and(|name| name.starts_with(&prefix));
         if !ours {
             continue;
         }
-        match lock(&path) {
+        match fs::lock(&path) {
             Ok(_lock) => {
                 tracing::warn!(path = %path.display(), "removing what an interrupted pack left behind");
-                match std::fs::remove_dir_all(&path) {
+                match fs::remove_directory_all(&path) {
                     // Another writer does the same.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    removed => removed.map_err(|error| Error::io("remove", &path, error))?,
+                    Err(error) if error.kind() == ErrorKind::Missing => {}
+                    removed => removed?,
                 }
             }
             Err(error) => {

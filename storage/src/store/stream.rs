@@ -5,14 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, bounded};
-
 use super::sealed_file::SealedFile;
 use crate::buf::{Arena, Slot};
 use crate::codec::Scratch;
 use crate::device::DeviceFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BlockKind;
+use crate::host::channel::{Receiver, bounded};
 use crate::io::{IoService, Lane, Op, Priority, Request};
 use crate::tier::SealedPlace;
 use crate::units::to_usize;

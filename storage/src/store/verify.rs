@@ -12,7 +12,7 @@ use super::sealed_file::{Expected, SealedFile};
 use super::stream::Reader;
 use super::write::WriteContext;
 use crate::codec::Scratch;
-use crate::device::Directory;
+use crate::device::{Directory, fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, Manifest, ShardEntry};
 use crate::io::Priority;
@@ -152,12 +152,12 @@ fn verify_shard(
 
 /// A sealed file that no manifest names was put there by somebody else, or left by an older pack.
 fn unlisted_files(path: &Path, manifest: &Manifest, tally: &Tally) -> Result<()> {
-    for entry in std::fs::read_dir(path).map_err(|error| Error::io("list", path, error))?.flatten() {
-        let name = entry.file_name();
+    for entry in fs::list(path)? {
+        let name = entry.name;
         let listed = manifest.shards.iter().any(|shard| name.to_str() == Some(&shard.file));
         if name.to_str().is_some_and(|name| name.ends_with(".tss")) && !listed {
             let error = Error::new(ErrorKind::Corrupt, "verify", "this shard is not in the manifest");
-            tally.error(error.at(&entry.path()).hint("it is never read; remove it"));
+            tally.error(error.at(&path.join(&name)).hint("it is never read; remove it"));
         }
     }
     Ok(())

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
 use tierstream_crypto::{KeyProvider, MAC_BYTES};
 
 use crate::buf::{Arena, HeapAllocator, Slot};
@@ -16,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockKind, FileId, HEADER_BYTES, Index, PAYLOAD_BYTES_MAX, SealParams, SectionType, capacity,
 };
+use crate::host::channel::{Receiver, Sender, unbounded};
 use crate::io::{EngineReport, IoService, Lane, Op, Priority, Request, ServiceConfig};
 use crate::units::{ALIGN_BYTES, to_u64, to_usize};
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::BlockKey;
 use crate::buf::Slot;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::Monitor;
 
 /// An opened, authenticated block. Its memory goes back to L1's arena when the last reference is gone.
 pub struct Block {
@@ -50,29 +51,30 @@ impl fmt::Debug for Block {
 }
 
 /// A load under way. Ends exactly once, with a block or an error.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Flight {
-    outcome: Mutex<Option<Result<BlockRef>>>,
-    ended: Condvar,
+    outcome: Monitor<Option<Result<BlockRef>>>,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        Self { outcome: Monitor::new(None) }
+    }
 }
 
 impl Flight {
     /// Ends the load; a second end is ignored.
     pub fn end(&self, outcome: Result<BlockRef>) {
-        let mut slot = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.outcome.lock();
         if slot.is_none() {
             *slot = Some(outcome);
-            self.ended.notify_all();
+            self.outcome.notify_all();
         }
     }
 
     fn wait(&self, key: BlockKey, patience: Duration) -> Result<BlockRef> {
-        let slot = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        let (slot, _) = self
-            .ended
-            .wait_timeout_while(slot, patience, |outcome| outcome.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        slot.clone().unwrap_or_else(|| {
+        let outcome = self.outcome.wait_while(Some(patience), |outcome| outcome.is_none());
+        outcome.clone().unwrap_or_else(|| {
             Err(Error::new(ErrorKind::Retry, "read", format!("waited {patience:?} for a block to arrive"))
                 .at_block("data", u64::from(key.block))
                 .hint("look at the device: `tierstream doctor`, dmesg"))
@@ -80,7 +82,7 @@ impl Flight {
     }
 
     fn peek(&self) -> Option<Result<BlockRef>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.outcome.lock().clone()
     }
 }
 

@@ -4,13 +4,12 @@
 //! is never trusted: its bytes are authenticated when they are read.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use crate::catalog::{Batch, CatalogStore, Table};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crate::host::{JoinHandle, spawn};
 
 /// A batch is committed when it has this many changes ...
 const BATCH_CHANGES: usize = 1024;
@@ -33,15 +32,13 @@ pub(super) struct Change {
 pub(super) struct Journal {
     // None once closed.
     changes: Mutex<Option<Sender<Change>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle>>,
 }
 
 impl Journal {
     pub(super) fn start(catalog: Arc<dyn CatalogStore>) -> Result<Self> {
         let (changes, queue) = bounded(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("tier-journal".to_owned())
-            .spawn(move || run(&*catalog, &queue))
+        let thread = spawn("tier-journal", move || run(&*catalog, &queue))
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("no journal thread: {error}")))?;
         Ok(Self { changes: Mutex::new(Some(changes)), thread: Mutex::new(Some(thread)) })
     }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::journal::{Change, Journal};
 use super::{BlockKey, FileTable};
 use crate::catalog::{CatalogStore, Table};
-use crate::device::{Access, DeviceFile, Directory};
+use crate::device::{Access, DeviceFile, Directory, fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileId;
 use crate::units::{ALIGN_BYTES, human_bytes, to_u64, to_usize};
@@ -106,10 +106,8 @@ impl NvmeTier {
             return Err(Error::new(ErrorKind::Misuse, "open", why).hint("raise --l2-size"));
         }
         let path = config.directory.join(SEGMENTS_DIR);
-        if let Err(error) = std::fs::create_dir(&path)
-            && error.kind() != std::io::ErrorKind::AlreadyExists
-        {
-            return Err(Error::io("create", &path, error));
+        if fs::is_directory(&path)?.is_none() {
+            fs::create_directory(&path)?;
         }
         let segments_dir = Directory::open(&path)?;
         let segment_bytes = (config.bytes / 16).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) / UNIT * UNIT;
@@ -336,7 +334,7 @@ fn segment_name(number: u32) -> String {
 }
 
 fn remove(file: &DeviceFile) {
-    if let Err(error) = std::fs::remove_file(file.path()) {
+    if let Err(error) = fs::remove_file(file.path()) {
         tracing::warn!(path = %file.path().display(), %error, "a segment of L2 could not be removed");
     }
 }
@@ -350,11 +348,8 @@ fn load_segments(directory: &Directory, catalog: &dyn CatalogStore, state: &mut 
         }
         ControlFlow::Continue(())
     })?;
-    let listed =
-        std::fs::read_dir(directory.path()).map_err(|error| Error::io("list", directory.path(), error))?;
-    for entry in listed {
-        let entry = entry.map_err(|error| Error::io("list", directory.path(), error))?;
-        let name = entry.file_name();
+    for entry in fs::list(directory.path())? {
+        let name = entry.name;
         let number = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse::<u32>().ok());
         // Only files that bear one of our names are ours to remove.
         let Some(number) = number.filter(|number| name.to_str() == Some(&segment_name(*number))) else {
@@ -367,8 +362,7 @@ fn load_segments(directory: &Directory, catalog: &dyn CatalogStore, state: &mut 
                 let bytes = file.size_bytes()?;
                 state.segments.insert(number, Segment { file, data_set: *data_set, bytes, used: 0 });
             }
-            None => std::fs::remove_file(entry.path())
-                .map_err(|error| Error::io("remove", &entry.path(), error))?,
+            None => fs::remove_file(&directory.path().join(&name))?,
         }
     }
     let highest = known.keys().next_back().copied().unwrap_or(0);

@@ -1,0 +1,75 @@
+//! What stands behind an open file: a descriptor of the system, or a file of a simulated host.
+
+use std::fs::File;
+use std::io;
+#[cfg(any(test, feature = "testing"))]
+use std::sync::Arc;
+
+#[cfg(any(test, feature = "testing"))]
+use crate::host::SimulatedFile;
+
+#[derive(Debug)]
+pub(super) enum Handle {
+    System(File),
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(Arc<dyn SimulatedFile>),
+}
+
+impl Handle {
+    /// The system's file.
+    ///
+    /// # Panics
+    /// For a file of a simulated host, which has no descriptor: only a simulated engine reads and writes it.
+    pub(super) fn file(&self) -> &File {
+        match self {
+            Self::System(file) => file,
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => panic!("a simulated file has no descriptor: {file:?}"),
+        }
+    }
+
+    pub(super) fn size_bytes(&self) -> io::Result<u64> {
+        match self {
+            Self::System(file) => file.metadata().map(|metadata| metadata.len()),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => file.len(),
+        }
+    }
+
+    pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        match self {
+            Self::System(file) => {
+                match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
+                    Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => file.reserve(bytes),
+        }
+    }
+
+    pub(super) fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self {
+            Self::System(file) => std::os::unix::fs::FileExt::read_at(file, buf, offset),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => file.read_at(buf, offset),
+        }
+    }
+
+    pub(super) fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        match self {
+            Self::System(file) => std::os::unix::fs::FileExt::write_at(file, buf, offset),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => file.write_at(buf, offset),
+        }
+    }
+
+    pub(super) fn sync_data(&self) -> io::Result<()> {
+        match self {
+            Self::System(file) => file.sync_data(),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => file.sync(),
+        }
+    }
+}
