@@ -10,6 +10,8 @@ use crate::aead::{Aead, Cipher, rustcrypto, sm4_gcm};
 use crate::detect::{CpuFeatures, cpu_features};
 use crate::error::{Error, ErrorKind, Result};
 use crate::raw::{KeyStream, sm4_crate, sm4_stream};
+#[cfg(target_arch = "x86_64")]
+use crate::sm4::{AesNi256, Gfni256};
 use crate::sm4::{Portable, Sm4Kernel};
 
 /// One implementation of one cipher.
@@ -48,6 +50,10 @@ impl Entry {
 
 /// All kernels, for each cipher best first; the last of a cipher runs everywhere.
 static ENTRIES: &[Entry] = &[
+    #[cfg(target_arch = "x86_64")]
+    Entry::sm4::<Gfni256>(),
+    #[cfg(target_arch = "x86_64")]
+    Entry::sm4::<AesNi256>(),
     Entry::sm4::<Portable>(),
     Entry {
         cipher: Cipher::Sm4Gcm,

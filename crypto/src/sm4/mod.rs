@@ -7,14 +7,27 @@
 //! Deliberately knows no tag but by the hash that it is handed: [`Sm4Kernel::seal`] and [`Sm4Kernel::open`] exist so
 //! that a kernel can encrypt and hash in one pass.
 
+#[cfg(target_arch = "x86_64")]
+mod aesni256;
+#[cfg(target_arch = "x86_64")]
+mod basis;
+#[cfg(target_arch = "x86_64")]
+mod gfni256;
 mod key_schedule;
 mod portable;
+mod sbox;
+#[cfg(target_arch = "x86_64")]
+mod sliced256;
 
 use aes_gcm::aead::inout::InOutBuf;
 
 use crate::aead::ghash::Ghash;
 use crate::detect::CpuFeatures;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use aesni256::AesNi256;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use gfni256::Gfni256;
 pub(crate) use key_schedule::RoundKeys;
 pub(crate) use portable::Portable;
 
