@@ -33,6 +33,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file_keys::{COMMITMENT_BYTES, FileKeys, MAC_BYTES};
 pub use kernels::{Kernel, aead, aead_with, force_kernel, forced_kernel, kernels};
 pub use keys::{
-    DataKey, FINGERPRINT_BYTES, Fingerprint, KEK_NAME_BYTES_MAX, KekId, KeyProvider, ROOT_BYTES, RootKey,
-    WrappedKey, random_bytes,
+    DataKey, FINGERPRINT_BYTES, Fingerprint, KEK_NAME_BYTES_MAX, KEY_TEXT_BYTES_MAX, KekId, KeyProvider,
+    KeyRing, KeyText, PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, PassphraseCost, PassphraseKey, ROOT_BYTES,
+    RootKey, WrappedKey, random_bytes,
 };

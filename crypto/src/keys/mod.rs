@@ -3,15 +3,21 @@
 //! Where roots come from is the caller's business ([`KeyProvider`]); this module never reads a file or a variable.
 
 mod data_key;
+mod passphrase;
+mod ring;
 mod root;
+mod text;
 
 pub use data_key::{DataKey, random_bytes};
+pub use passphrase::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, PassphraseCost, PassphraseKey};
+pub use ring::KeyRing;
 pub use root::{FINGERPRINT_BYTES, Fingerprint, ROOT_BYTES, RootKey};
+pub use text::KEY_TEXT_BYTES_MAX;
 
 use std::fmt;
 
 use crate::aead::{Cipher, NONCE_BYTES, TAG_BYTES};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// The longest name of a key-encryption key, in bytes.
 pub const KEK_NAME_BYTES_MAX: usize = 64;
@@ -58,7 +64,7 @@ pub struct WrappedKey {
     pub tag: [u8; TAG_BYTES],
 }
 
-/// Wraps and unwraps data keys. Implemented by [`RootKey`]; a key-management service can take its place.
+/// Wraps and unwraps data keys. Implemented by [`RootKey`] and [`KeyRing`]; a key-management service can take their place.
 pub trait KeyProvider: Send + Sync + fmt::Debug {
     /// Wraps `key` under the current key-encryption key. `context` is authenticated with it and must be given again to
     /// unwrap.
@@ -72,4 +78,41 @@ pub trait KeyProvider: Send + Sync + fmt::Debug {
     /// # Errors
     /// `Missing` when the key it was wrapped under is not at hand; `Corrupt` when it does not open.
     fn unwrap(&self, wrapped: &WrappedKey, context: &[u8]) -> Result<DataKey>;
+}
+
+/// What the text of a key holds.
+#[derive(Clone, Debug)]
+pub enum KeyText {
+    /// The key itself.
+    Root(RootKey),
+    /// A key that opens with a passphrase.
+    Passphrase(PassphraseKey),
+}
+
+impl KeyText {
+    /// Reads either form.
+    ///
+    /// # Errors
+    /// As [`RootKey::parse`] and [`PassphraseKey::parse`].
+    pub fn parse(text: &str) -> Result<Self> {
+        match text.split_ascii_whitespace().next() {
+            Some(word) if word.starts_with("tierstream-passphrase-key") => {
+                PassphraseKey::parse(text).map(Self::Passphrase)
+            }
+            _ => RootKey::parse(text).map(Self::Root),
+        }
+    }
+
+    /// Which key it is; no secret.
+    #[must_use]
+    pub fn id(&self) -> &KekId {
+        match self {
+            Self::Root(key) => key.id(),
+            Self::Passphrase(key) => key.id(),
+        }
+    }
+}
+
+fn misuse(message: String) -> Error {
+    Error::new(ErrorKind::Misuse, message)
 }

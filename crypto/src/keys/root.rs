@@ -1,11 +1,11 @@
-//! A named root key and its text form, the contents of a key file.
+//! A named root key, its text form, and the wrapping of data keys under it.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
 use super::data_key::random_bytes;
-use super::{DataKey, KEK_NAME_BYTES_MAX, KekId, KeyProvider, WrappedKey};
+use super::{DataKey, KEK_NAME_BYTES_MAX, KekId, KeyProvider, WrappedKey, misuse, text};
 use crate::aead::{Cipher, NONCE_BYTES, Nonce};
 use crate::error::{Error, ErrorKind, Result};
 use crate::file_keys::expand;
@@ -18,7 +18,8 @@ pub const FINGERPRINT_BYTES: usize = 16;
 /// Tells keys apart and says nothing about them.
 pub type Fingerprint = [u8; FINGERPRINT_BYTES];
 
-const MAGIC_LINE: &str = "tierstream-key-v1";
+const MAGIC: &str = "tierstream-key-v1";
+const FIELDS: [&str; 3] = ["name", "version", "root"];
 
 /// A root of 256 bits, from which the key-encryption key of each cipher is derived. Wiped on drop, never printed.
 #[derive(Clone)]
@@ -40,22 +41,30 @@ impl RootKey {
     /// `Misuse` for a name that is empty, longer than [`KEK_NAME_BYTES_MAX`] or has other characters than
     /// `a-z A-Z 0-9 . _ -`; `Entropy` when the kernel gives no random numbers.
     pub fn random(name: &str) -> Result<Self> {
-        let mut root = Zeroizing::new([0; ROOT_BYTES]);
-        random_bytes(&mut *root)?;
-        Self::new(name, 1, root)
+        Self::random_version(name, 1)
     }
 
-    fn new(name: &str, version: u32, root: Zeroizing<[u8; ROOT_BYTES]>) -> Result<Self> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if name.is_empty() || name.len() > KEK_NAME_BYTES_MAX || !name.bytes().all(allowed) {
-            return Err(misuse(format!(
-                "key name of {} bytes, expected 1 to {KEK_NAME_BYTES_MAX} of a-z A-Z 0-9 . _ -",
-                name.len()
-            )));
+    /// As [`RootKey::random`], with a version from 1.
+    ///
+    /// # Errors
+    /// As [`RootKey::random`]; `Misuse` for version 0.
+    pub fn random_version(name: &str, version: u32) -> Result<Self> {
+        let mut root = Zeroizing::new([0; ROOT_BYTES]);
+        random_bytes(&mut *root)?;
+        Self::new(name, version, root)
+    }
+
+    pub(super) fn new(name: &str, version: u32, root: Zeroizing<[u8; ROOT_BYTES]>) -> Result<Self> {
+        check_name(name)?;
+        if version == 0 {
+            return Err(misuse("key version 0, expected 1 or more".to_owned()));
         }
-        let mut fingerprint = [0; FINGERPRINT_BYTES];
-        expand(Cipher::Sm4Gcm, &[], &*root, "tierstream v1 kek id", &[], &mut fingerprint);
+        let fingerprint = fingerprint_of(&root);
         Ok(Self { id: KekId { name: name.to_owned(), version, fingerprint }, root })
+    }
+
+    pub(super) fn root(&self) -> &[u8; ROOT_BYTES] {
+        &self.root
     }
 
     /// Which key this is.
@@ -69,56 +78,18 @@ impl RootKey {
     /// # Errors
     /// `Misuse` when it is not one; the message does not repeat the text.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut lines = text.lines();
-        if lines.next().map(str::trim_end) != Some(MAGIC_LINE) {
-            return Err(misuse(format!("not a key file: the first line is not `{MAGIC_LINE}`")));
-        }
-        let (mut name, mut version, mut root) = (None, None, None);
-        for (number, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let number = number + 2;
-            let (field, value) =
-                line.split_once(':').ok_or_else(|| misuse(format!("line {number} is not `field: value`")))?;
-            let value = value.trim();
-            let fresh = match field.trim() {
-                "name" => name.replace(value).is_none(),
-                "version" => {
-                    let parsed =
-                        value.parse::<u32>().ok().filter(|version| *version > 0).ok_or_else(|| {
-                            misuse(format!("line {number}: the version is not a positive number"))
-                        })?;
-                    version.replace(parsed).is_none()
-                }
-                "root" => root.replace(parse_hex(value, number)?).is_none(),
-                _ => {
-                    return Err(misuse(format!(
-                        "line {number}: unknown field, expected name, version, root"
-                    )));
-                }
-            };
-            if !fresh {
-                return Err(misuse(format!("line {number} repeats a field")));
-            }
-        }
-        match (name, version, root) {
-            (Some(name), Some(version), Some(root)) => Self::new(name, version, root),
-            _ => Err(misuse("a field is missing, expected name, version, root".to_owned())),
-        }
+        let [name, version, root] = text::fields(text, MAGIC, FIELDS)?;
+        Self::new(name, text::number(FIELDS[1], version, 1..=u32::MAX)?, text::bytes(FIELDS[2], root)?)
     }
 
     /// The text form, for a file that only its owner can read.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
+        // Room for all of it, so that no copy is left behind by growing.
         let mut text = Zeroizing::new(String::with_capacity(256));
-        text.push_str(MAGIC_LINE);
-        text.push_str("\nname: ");
-        text.push_str(&self.id.name);
-        text.push_str(&format!("\nversion: {}\nroot: ", self.id.version));
-        for byte in &*self.root {
-            for digit in [byte >> 4, byte & 15] {
-                text.push(char::from_digit(u32::from(digit), 16).expect("a hexadecimal digit"));
-            }
-        }
-        text.push('\n');
+        let head = format!("{MAGIC}\nname: {}\nversion: {}\n", self.id.name, self.id.version);
+        text.push_str(&head);
+        text::put_bytes(&mut text, FIELDS[2], &*self.root);
         text
     }
 
@@ -178,21 +149,22 @@ fn wrap_context(id: &KekId, cipher: Cipher, context: &[u8]) -> Vec<u8> {
     aad
 }
 
-fn parse_hex(text: &str, line: usize) -> Result<Zeroizing<[u8; ROOT_BYTES]>> {
-    let bad = || misuse(format!("line {line}: the root is not {} hexadecimal digits", ROOT_BYTES * 2));
-    if text.len() != ROOT_BYTES * 2 || !text.is_ascii() {
-        return Err(bad());
+pub(super) fn check_name(name: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.len() > KEK_NAME_BYTES_MAX || !name.bytes().all(allowed) {
+        return Err(misuse(format!(
+            "key name of {} bytes, expected 1 to {KEK_NAME_BYTES_MAX} of a-z A-Z 0-9 . _ -",
+            name.len()
+        )));
     }
-    let mut root = Zeroizing::new([0; ROOT_BYTES]);
-    for (byte, pair) in root.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-    }
-    Ok(root)
+    Ok(())
 }
 
-fn misuse(message: String) -> Error {
-    Error::new(ErrorKind::Misuse, message)
+/// Says nothing about the root that made it: a hash with a label of its own.
+pub(super) fn fingerprint_of(root: &[u8; ROOT_BYTES]) -> Fingerprint {
+    let mut fingerprint = [0; FINGERPRINT_BYTES];
+    expand(Cipher::Sm4Gcm, &[], root, "tierstream v1 kek id", &[], &mut fingerprint);
+    fingerprint
 }
 
 #[cfg(test)]
@@ -202,9 +174,15 @@ mod tests {
     #[test]
     fn text_form_comes_back() {
         let key = RootKey::random("team.a-1").unwrap();
-        let again = RootKey::parse(&key.to_text()).unwrap();
-        assert_eq!(again.id(), key.id());
-        assert_eq!(*again.root, *key.root);
+        // As it is, on one line as an environment file needs it, and with the line ends of another system.
+        for text in
+            [key.to_text().to_string(), key.to_text().replace('\n', " "), key.to_text().replace('\n', "\r\n")]
+        {
+            let again = RootKey::parse(&text).unwrap();
+            assert_eq!(again.id(), key.id());
+            assert_eq!(*again.root, *key.root);
+        }
+        assert!(key.to_text().len() < 256 && key.to_text().capacity() == 256);
         assert!(!format!("{key:?}").contains(&key.to_text()[60..70]));
     }
 
@@ -223,6 +201,10 @@ mod tests {
             format!("{}root: {secret}\n", *text),
             text[..text.len() - 4].to_owned(),
             text.replace("name: k", "name k"),
+            text.replace("name: k", "name:"),
+            text.replace("version: 1", "version: 4294967296"),
+            format!("{} {secret}", *text),
+            text.replace(&secret, &format!("é{}", &secret[2..])),
         ];
         for case in cases {
             let error = RootKey::parse(&case).unwrap_err();
@@ -252,6 +234,47 @@ mod tests {
             assert_eq!(root.unwrap(&wrapped, b"other").unwrap_err().kind(), ErrorKind::Corrupt);
             let stranger = RootKey::random("k").unwrap();
             assert_eq!(stranger.unwrap(&wrapped, b"context").unwrap_err().kind(), ErrorKind::Missing);
+        }
+    }
+
+    /// Made with Python's `hashlib` and `cryptography` from the words of docs/specs/format.md, section 4.
+    #[test]
+    fn fingerprint_and_wraps_are_those_of_the_specification() {
+        let root = Zeroizing::new(std::array::from_fn(|at| u8::try_from(at).unwrap()));
+        let key = RootKey::new("vector", 7, root).unwrap();
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(&key.id().fingerprint), "81a0157a6fa3b8c1c8d08a6dd978884a");
+        let cases = [
+            (
+                Cipher::Sm4Gcm,
+                "ac2a4cb016de98f156c13f4f37eab80d",
+                "43b445886998d283f032598f9a913bb1",
+                "5e07e3554f8800c11af6bcac8c5007d8",
+            ),
+            (
+                Cipher::Aes256Gcm,
+                "15a1b3cf40868e094b3592c984d5fd0457fbba656a9a6b61c29e0dffd702fa5f",
+                "3fa75bf762d222eba8000e41eeaa9bb3c47ebbcbdf4a03fe87124f9617486827",
+                "2e1a29ab56cfd5e6d3f1fe2ceca95242",
+            ),
+        ];
+        for (cipher, kek, sealed, tag) in cases {
+            assert_eq!(hex(&key.kek(cipher)), kek);
+            let bytes = |text: &str| -> Vec<u8> {
+                (0..text.len())
+                    .step_by(2)
+                    .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+                    .collect()
+            };
+            let wrapped = WrappedKey {
+                kek: key.id().clone(),
+                cipher,
+                nonce: std::array::from_fn(|at| u8::try_from(100 + at).unwrap()),
+                sealed: bytes(sealed),
+                tag: bytes(tag).try_into().unwrap(),
+            };
+            let data_key = key.unwrap(&wrapped, &[0xa5; 64]).unwrap();
+            assert_eq!(data_key.as_bytes(), vec![0x42; cipher.key_bytes()]);
         }
     }
 }

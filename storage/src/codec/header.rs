@@ -23,6 +23,14 @@ pub struct SealedHeader {
 /// # Errors
 /// `Missing` when none of its keys is at hand, `Corrupt` when it is damaged or forged, else as [`Header::parse`].
 pub fn open_header(bytes: &[u8; HEADER_BYTES], provider: &dyn KeyProvider) -> Result<SealedHeader> {
+    authenticate(bytes, provider).map(|(sealed, _)| sealed)
+}
+
+/// As [`open_header`], with the data key, to wrap it under another key.
+pub(super) fn authenticate(
+    bytes: &[u8; HEADER_BYTES],
+    provider: &dyn KeyProvider,
+) -> Result<(SealedHeader, DataKey)> {
     let (header, mac) = Header::parse(bytes)?;
     let prologue = header.params.prologue(header.minor);
     let key = unwrap_any(&header, provider, &prologue)?;
@@ -33,7 +41,7 @@ pub fn open_header(bytes: &[u8; HEADER_BYTES], provider: &dyn KeyProvider) -> Re
     let keys = FileKeys::derive(&key, &header.params.file_id.0, &prologue);
     keys.check_commitment(&header.commitment)?;
     keys.check_mac(Header::maced(bytes), &mac)?;
-    Ok(SealedHeader { header, mac, keys: Arc::new(keys) })
+    Ok((SealedHeader { header, mac, keys: Arc::new(keys) }, key))
 }
 
 /// Tries each wrap; what the last one says is the most useful answer, except that damage outweighs absence.
@@ -48,16 +56,19 @@ fn unwrap_any(header: &Header, provider: &dyn KeyProvider, prologue: &[u8]) -> R
             Err(error) => refusal = Some(error),
         }
     }
-    let Some(refusal) = refusal else {
-        return Err(Error::new(ErrorKind::Missing, "open", "the file has no wrapped key: it was shredded"));
-    };
-    let missing = refusal.kind() == CryptoKind::Missing;
-    let error = Error::from(refusal);
-    Err(if missing {
-        error.hint("give the key file that the data set was packed with (--key)")
-    } else {
-        error
-    })
+    match (refusal, header.damaged_slots.first()) {
+        (Some(refusal), _) if refusal.kind() == CryptoKind::Missing => {
+            Err(Error::from(refusal).hint("give the key that the data set was packed or rotated with (--key)"))
+        }
+        (Some(refusal), _) => Err(refusal.into()),
+        (None, Some(damaged)) => Err(Error::new(ErrorKind::Corrupt, "open", damaged.as_str())),
+        (None, None) => Err(Error::new(
+            ErrorKind::Missing,
+            "open",
+            "the file has no wrapped key: it was shredded",
+        )
+        .hint("all its keys were destroyed (`tierstream keys destroy`): pack the data set again from its source")),
+    }
 }
 
 /// Keys for a new file: its block cipher at once, its header at the end.
@@ -113,6 +124,7 @@ impl Sealer {
             index_bytes: sizes.index_bytes,
             commitment: *self.keys.commitment(),
             wraps: vec![self.wrap.clone()],
+            damaged_slots: Vec::new(),
         };
         let mut mac = [0; MAC_BYTES];
         let bytes = header.encode(|maced| {

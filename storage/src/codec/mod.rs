@@ -6,6 +6,8 @@
 
 mod block;
 mod header;
+mod rewrap;
 
 pub use block::{BlockCodec, Scratch};
 pub use header::{FinalSizes, SealedHeader, Sealer, open_header, seal_header};
+pub use rewrap::{add_wrap, remove_wraps};

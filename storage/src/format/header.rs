@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use tierstream_crypto::{
-    COMMITMENT_BYTES, Cipher, FINGERPRINT_BYTES, KEK_NAME_BYTES_MAX, KekId, MAC_BYTES, WrappedKey,
-};
+use tierstream_crypto::{COMMITMENT_BYTES, Cipher, MAC_BYTES, WrappedKey};
 
 use super::fields::{array, is_zero, put, u16_at, u32_at, u64_at};
+use super::slots::{self, WRAP_SLOTS};
 use super::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, PAYLOAD_BYTES_MAX, block_count, raw_stored_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::units::{ALIGN_BYTES, to_usize};
@@ -15,16 +14,12 @@ use crate::units::{ALIGN_BYTES, to_usize};
 pub const HEADER_BYTES: usize = 4096;
 /// Length of the part that never changes once the first block is sealed; it enters the key derivation.
 pub const PROLOGUE_BYTES: usize = 64;
-/// Keys under which one file can be opened at a time.
-pub const WRAP_SLOTS: usize = 4;
 
 const MAGIC: &[u8; 8] = b"TIERSEAL";
 const MAJOR: u16 = 1;
 const MINOR: u16 = 0;
 const COMMITMENT_AT: usize = 128;
 const MAC_AT: usize = 2016;
-const SLOTS_AT: usize = 2048;
-const SLOT_BYTES: usize = 512;
 const ALIGN: u64 = 4096;
 
 /// Names one write of one file: random, so that no two files share it.
@@ -116,6 +111,8 @@ pub struct Header {
     pub commitment: [u8; COMMITMENT_BYTES],
     /// The data key, under each key-encryption key that opens it.
     pub wraps: Vec<WrappedKey>,
+    /// Wrap slots that are neither empty nor well formed, and why. Another slot may open the file.
+    pub damaged_slots: Vec<String>,
 }
 
 impl Header {
@@ -197,6 +194,7 @@ impl Header {
                 "index at {index_offset}, expected a multiple of 4096 in {lowest}..={highest}"
             )));
         }
+        let (wraps, damaged_slots) = slots::parse(bytes);
         let header = Self {
             params,
             minor: u16_at(bytes, 10),
@@ -205,7 +203,8 @@ impl Header {
             index_offset,
             index_bytes,
             commitment: array(bytes, COMMITMENT_AT),
-            wraps: parse_slots(bytes)?,
+            wraps,
+            damaged_slots,
         };
         if file_bytes != header.file_bytes() {
             return Err(corrupt(format!("file length {file_bytes}, expected {}", header.file_bytes())));
@@ -242,8 +241,8 @@ impl Header {
         put(&mut *bytes, COMMITMENT_AT, &self.commitment);
         let mac = mac(Self::maced(&bytes));
         put(&mut *bytes, MAC_AT, &mac);
-        for (wrap, slot) in self.wraps.iter().zip(bytes[SLOTS_AT..].chunks_exact_mut(SLOT_BYTES)) {
-            encode_slot(wrap, slot);
+        for (number, wrap) in self.wraps.iter().enumerate() {
+            slots::put_wrap(&mut bytes, number, Some(wrap));
         }
         bytes
     }
@@ -330,58 +329,6 @@ fn parse_prologue(bytes: &[u8]) -> Result<SealParams> {
     })
 }
 
-fn parse_slots(bytes: &[u8]) -> Result<Vec<WrappedKey>> {
-    let mut wraps = Vec::with_capacity(WRAP_SLOTS);
-    for (number, slot) in bytes[SLOTS_AT..].chunks_exact(SLOT_BYTES).enumerate() {
-        match slot[0] {
-            0 if is_zero(slot) => {}
-            1 => wraps.push(parse_slot(slot).map_err(|why| corrupt(format!("wrap slot {number}: {why}")))?),
-            _ => return Err(corrupt(format!("wrap slot {number} is neither empty nor in use"))),
-        }
-    }
-    Ok(wraps)
-}
-
-fn parse_slot(slot: &[u8]) -> std::result::Result<WrappedKey, String> {
-    let cipher = Cipher::from_id(slot[1]).ok_or_else(|| format!("cipher {}", slot[1]))?;
-    let (name_bytes, key_bytes) = (usize::from(slot[2]), usize::from(slot[3]));
-    if name_bytes == 0 || name_bytes > KEK_NAME_BYTES_MAX || !is_zero(&slot[8 + name_bytes..72]) {
-        return Err(format!("key name of {name_bytes} bytes"));
-    }
-    let name =
-        std::str::from_utf8(&slot[8..8 + name_bytes]).map_err(|_| "key name is not UTF-8".to_owned())?;
-    if name.chars().any(char::is_control) {
-        return Err("key name has control characters".to_owned());
-    }
-    if key_bytes != cipher.key_bytes() || !is_zero(&slot[100 + key_bytes..132]) || !is_zero(&slot[148..]) {
-        return Err(format!("data key of {key_bytes} bytes for {cipher}"));
-    }
-    Ok(WrappedKey {
-        kek: KekId {
-            name: name.to_owned(),
-            version: u32_at(slot, 4),
-            fingerprint: array::<FINGERPRINT_BYTES>(slot, 72),
-        },
-        cipher,
-        nonce: array(slot, 88),
-        sealed: slot[100..100 + key_bytes].to_vec(),
-        tag: array(slot, 132),
-    })
-}
-
-fn encode_slot(wrap: &WrappedKey, slot: &mut [u8]) {
-    slot[0] = 1;
-    slot[1] = wrap.cipher.id();
-    slot[2] = u8::try_from(wrap.kek.name.len()).expect("a name of at most 64 bytes");
-    slot[3] = u8::try_from(wrap.sealed.len()).expect("a key of at most 32 bytes");
-    put(slot, 4, &wrap.kek.version.to_le_bytes());
-    put(slot, 8, wrap.kek.name.as_bytes());
-    put(slot, 72, &wrap.kek.fingerprint);
-    put(slot, 88, &wrap.nonce);
-    put(slot, 100, &wrap.sealed);
-    put(slot, 132, &wrap.tag);
-}
-
 fn corrupt(why: impl Into<String>) -> Error {
     Error::new(ErrorKind::Corrupt, "open", why)
 }
@@ -390,4 +337,4 @@ fn unsupported(why: String) -> Error {
     Error::new(ErrorKind::Unsupported, "open", why)
 }
 
-const _: () = assert!(SLOTS_AT + WRAP_SLOTS * SLOT_BYTES == HEADER_BYTES && ALIGN_BYTES as u64 == ALIGN);
+const _: () = assert!(ALIGN_BYTES as u64 == ALIGN);

@@ -7,11 +7,13 @@ mod fields;
 mod header;
 mod index;
 mod manifest;
+mod slots;
 mod trailer;
 
-pub use header::{FileId, HEADER_BYTES, Header, Kind, PROLOGUE_BYTES, SealParams, WRAP_SLOTS};
+pub use header::{FileId, HEADER_BYTES, Header, Kind, PROLOGUE_BYTES, SealParams};
 pub use index::{Index, SectionType};
 pub use manifest::{MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, ShardEntry};
+pub use slots::{WRAP_SLOTS, WrapSlot, put_wrap, wrap_slots};
 pub use trailer::{BlockKind, Coding, TRAILER_BYTES, Trailer};
 
 use crate::units::{ALIGN_BYTES, align_up, to_u64};

@@ -26,6 +26,7 @@ fn header(payload_bytes: u64, index_bytes: u64, wraps: usize) -> Header {
         index_bytes,
         commitment: [3; 32],
         wraps: (0..wraps).map(|_| root.wrap(&key, b"").unwrap()).collect(),
+        damaged_slots: Vec::new(),
     }
 }
 
@@ -83,15 +84,31 @@ fn broken_headers_are_refused_by_kind() {
         (104, &0_u64.to_le_bytes()),
         (112, &[1]),
         (2000, &[1]),
-        (2048, &[0]),
-        (2048 + 2, &[65]),
-        (2048 + 3, &[17]),
-        (2048 + 300, &[1]),
-        (2560, &[1]),
-        (2561, &[1]),
     ] {
         assert_eq!(change(offset, bytes), ErrorKind::Corrupt, "offset {offset}");
     }
+}
+
+#[test]
+fn slots_are_put_and_emptied_one_by_one_and_damage_to_one_spares_the_others() {
+    let whole = header(100_000, 100, 2);
+    let mut bytes = whole.encode(|_| [0; 32]);
+    for (offset, byte) in [(0, 0), (2, 65), (2, 0), (3, 17), (300, 1), (512, 2), (513, 1)] {
+        let mut bad = bytes.clone();
+        bad[2560 + offset] = byte;
+        let (parsed, _) = Header::parse(&bad).unwrap();
+        assert_eq!(parsed.wraps[0], whole.wraps[0]);
+        let number = if offset < 512 { 1 } else { 2 };
+        assert_eq!(parsed.damaged_slots.len(), 1, "offset {offset}");
+        assert!(parsed.damaged_slots[0].contains(&format!("wrap slot {number} is damaged")));
+        assert!(matches!(wrap_slots(&bad)[number], WrapSlot::Damaged(_)));
+    }
+    put_wrap(&mut bytes, 3, Some(&whole.wraps[1]));
+    put_wrap(&mut bytes, 1, None);
+    let [first, second, third, fourth] = wrap_slots(&bytes);
+    assert_eq!((first, second), (WrapSlot::InUse(whole.wraps[0].clone()), WrapSlot::Empty));
+    assert_eq!((third, fourth), (WrapSlot::Empty, WrapSlot::InUse(whole.wraps[1].clone())));
+    assert_eq!(Header::parse(&bytes).unwrap().0.wraps, whole.wraps);
 }
 
 fn sections() -> Vec<(SectionType, Vec<u8>)> {

@@ -78,6 +78,9 @@ impl SealedFile {
             return Err(Error::new(ErrorKind::Corrupt, "open", why)
                 .hint("the shard was swapped or rolled back: restore the data set from its source"));
         }
+        for why in &header.damaged_slots {
+            tracing::warn!(file = %file.path().display(), "{why}; another slot opened the file");
+        }
         let codec = BlockCodec::new(Arc::clone(&sealed.keys), &header.params);
         let mut opened = Self { file, sealed, codec, table: None };
         if opened.header().params.compressed {

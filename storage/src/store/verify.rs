@@ -62,6 +62,13 @@ impl Tally {
             errors.push(error);
         }
     }
+
+    fn damaged_slots(&self, file: &SealedFile) {
+        for why in &file.header().damaged_slots {
+            let error = Error::new(ErrorKind::Corrupt, "verify", why.as_str()).at(file.path());
+            self.error(error.hint("another slot opens the file; `tierstream keys rotate` clears this one"));
+        }
+    }
 }
 
 /// Checks the data set in the directory `path` on `threads` threads. Damage is reported, not returned as an error.
@@ -84,6 +91,7 @@ pub fn verify(
     let directory = Directory::open(path)?;
     let (manifest_file, manifest) = read_manifest(&reader, &directory, keys)?;
     let tally = Tally::default();
+    tally.damaged_slots(&manifest_file);
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, manifest.shards.len().max(1)) {
@@ -125,6 +133,7 @@ fn verify_shard(
 ) -> Result<()> {
     let expected = Expected { id: entry.file_id(), mac: entry.mac };
     let file = SealedFile::open(reader, directory, &entry.file, keys, Some(expected))?;
+    tally.damaged_slots(&file);
     let header = file.header();
     let mut scratch = Scratch::new()?;
     let mut plain = vec![0; header.block_slot_bytes()];
