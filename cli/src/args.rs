@@ -9,7 +9,7 @@ use tierstream_storage::format::MANIFEST_NAME;
 use tierstream_storage::io::{EngineChoice, ServiceConfig};
 use tierstream_storage::keys::{Cipher, KeyProvider, read_key_file};
 use tierstream_storage::store::peek_header;
-use tierstream_storage::tier::L2Config;
+use tierstream_storage::tier::{L2Config, WriteRate};
 use tierstream_storage::{Result, StoreConfig};
 
 /// The key.
@@ -38,13 +38,8 @@ pub(crate) struct TierArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub(crate) l1_size: u64,
 
-    /// Existing directory on a fast device for sealed blocks (L2); without it all is read from L3
-    #[arg(long, value_name = "DIR")]
-    pub(crate) l2: Option<PathBuf>,
-
-    /// What L2 may use of its device
-    #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = parse_size)]
-    pub(crate) l2_size: u64,
+    #[command(flatten)]
+    pub(crate) l2: L2Args,
 
     /// What remembers the contents of L2: redb, or rocksdb where it was built in
     #[arg(long, value_name = "NAME", default_value = "redb", value_parser = parse::<CatalogKind>)]
@@ -64,12 +59,42 @@ impl TierArgs {
         StoreConfig {
             l1_bytes: self.l1_size,
             block_bytes,
-            l2: self.l2.clone().map(|directory| L2Config { directory, bytes: self.l2_size }),
+            l2: self.l2.devices(),
+            l2_write_rate: self.l2.l2_write_rate,
             catalog: self.catalog,
             io: self.io.config(),
             allow_rollback: self.allow_rollback,
             ..StoreConfig::default()
         }
+    }
+}
+
+/// The devices of L2.
+#[derive(Debug, Args)]
+pub(crate) struct L2Args {
+    /// Existing directory, or block device, on fast storage for sealed blocks (L2). Given several times, blocks are
+    /// striped over them; the first is a directory and keeps the catalog. Without it all is read from L3
+    #[arg(long, value_name = "PATH")]
+    pub(crate) l2: Vec<PathBuf>,
+
+    /// What L2 may use of each device: once for all, or once for each --l2
+    #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = parse_size)]
+    pub(crate) l2_size: Vec<u64>,
+
+    /// How fast L2 may be written in all, to spare its flash: 50M for 50 MiB a second, 2T/day for an endurance budget
+    #[arg(long, value_name = "RATE", value_parser = parse_write_rate)]
+    pub(crate) l2_write_rate: Option<WriteRate>,
+}
+
+impl L2Args {
+    /// Each device with its size; the last size given holds for the devices behind it.
+    pub(crate) fn devices(&self) -> Vec<L2Config> {
+        let sizes = self.l2_size.iter().chain(std::iter::repeat(self.l2_size.last().unwrap_or(&0)));
+        self.l2
+            .iter()
+            .zip(sizes)
+            .map(|(path, bytes)| L2Config { path: path.clone(), bytes: *bytes })
+            .collect()
     }
 }
 
@@ -145,6 +170,14 @@ pub(crate) fn parse_size(text: &str) -> std::result::Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
+/// A size per second, or per day with `/day`.
+pub(crate) fn parse_write_rate(text: &str) -> std::result::Result<WriteRate, String> {
+    let (size, per) = text.split_once('/').unwrap_or((text, "s"));
+    format!("{}/{per}", parse_size(size)?)
+        .parse()
+        .map_err(|error: tierstream_storage::Error| error.to_string())
+}
+
 pub(crate) fn parse_block_size(text: &str) -> std::result::Result<u32, String> {
     let size = parse_size(text)?;
     u32::try_from(size)
@@ -198,5 +231,8 @@ mod tests {
         assert_eq!(parse_block_size("64K"), Ok(65536));
         assert!(parse_block_size("5000").is_err() && parse_block_size("32M").is_err());
         assert!(parse_positive("0").unwrap_err().contains("hint"));
+        assert_eq!(parse_write_rate("50M"), Ok(WriteRate::per_second(50 << 20)));
+        assert_eq!(parse_write_rate("2T/day"), Ok(WriteRate::per_day(2 << 40)));
+        assert!(parse_write_rate("2T/week").is_err() && parse_write_rate("0").is_err());
     }
 }

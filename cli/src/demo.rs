@@ -162,7 +162,7 @@ impl Demo {
         let config = StoreConfig {
             l1_bytes: L1_BYTES,
             block_bytes: BLOCK_BYTES,
-            l2: Some(L2Config { directory: places.l2.clone(), bytes: L2_BYTES }),
+            l2: vec![L2Config { path: places.l2.clone(), bytes: L2_BYTES }],
             catalog: CatalogKind::Redb,
             io: self.io.config(),
             ..StoreConfig::default()

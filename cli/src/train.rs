@@ -29,7 +29,7 @@ pub(crate) struct Train {
     key: Option<PathBuf>,
 
     /// Read through the daemon at this socket, which has the key and the tiers
-    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["key", "l1_size", "l2", "l2_size", "catalog",
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["key", "l1_size", "l2", "l2_size", "l2_write_rate", "catalog",
         "allow_rollback", "io_engine"])]
     daemon: Option<PathBuf>,
 

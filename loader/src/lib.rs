@@ -18,7 +18,7 @@
 //!
 //! # fn main() -> Result<()> {
 //! let keys: Arc<dyn KeyProvider> = Arc::new(read_key_file(Path::new("job.key"))?);
-//! let l2 = Some(L2Config { directory: "/mnt/nvme/l2".into(), bytes: 500 << 30 });
+//! let l2 = vec![L2Config { path: "/mnt/nvme/l2".into(), bytes: 500 << 30 }];
 //! let store = Store::open(StoreConfig { l1_bytes: 8 << 30, l2, ..StoreConfig::default() }, keys)?;
 //! let dataset = Dataset::open(Arc::new(store.clone()), "set")?;
 //! let loader = Loader::builder(dataset)

@@ -33,6 +33,7 @@ pub struct Metrics {
     open_nanos: AtomicU64,
     l2_admitted_bytes: AtomicU64,
     l2_dropped_blocks: AtomicU64,
+    l2_healed_blocks: AtomicU64,
     read_errors: AtomicU64,
 }
 
@@ -64,6 +65,8 @@ pub struct Snapshot {
     pub l2_admitted_bytes: u64,
     /// Blocks found damaged or unreadable on L2, dropped and read from L3 instead.
     pub l2_dropped_blocks: u64,
+    /// Of those, blocks that were written to L2 again.
+    pub l2_healed_blocks: u64,
     /// Reads that a device failed, before retries.
     pub read_errors: u64,
 }
@@ -104,6 +107,11 @@ impl Metrics {
         self.l2_dropped_blocks.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a block of L2 that was given up and written again.
+    pub fn healed(&self) {
+        self.l2_healed_blocks.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a read that a device failed.
     pub fn read_error(&self) {
         self.read_errors.fetch_add(1, Ordering::Relaxed);
@@ -126,6 +134,7 @@ impl Metrics {
             open_nanos: get(&self.open_nanos),
             l2_admitted_bytes: get(&self.l2_admitted_bytes),
             l2_dropped_blocks: get(&self.l2_dropped_blocks),
+            l2_healed_blocks: get(&self.l2_healed_blocks),
             read_errors: get(&self.read_errors),
         }
     }

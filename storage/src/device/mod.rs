@@ -2,10 +2,12 @@
 //!
 //! Knows where bytes can live and how they must be aligned; not how they move ([`crate::io`]) or what they mean.
 
+mod block;
 mod file;
 pub mod fs;
 mod handle;
 
+pub use block::{CLAIMED_DATA_OFFSET, Claim, claim};
 pub use file::{Access, DeviceFile};
 pub use fs::sync_directory;
 

@@ -7,7 +7,7 @@ use crate::catalog::CatalogKind;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io::ServiceConfig;
-use crate::tier::L2Config;
+use crate::tier::{L2Config, WriteRate};
 use crate::units::{human_bytes, to_usize};
 
 /// Settings of a store.
@@ -17,8 +17,11 @@ pub struct StoreConfig {
     pub l1_bytes: u64,
     /// Stored length of the largest block of any data set to be opened, in bytes.
     pub block_bytes: u32,
-    /// The NVMe tier; none reads from L3 alone.
-    pub l2: Option<L2Config>,
+    /// The devices of the NVMe tier, over which blocks are striped. The first is a directory, where the catalog is kept
+    /// as well; without any all is read from L3.
+    pub l2: Vec<L2Config>,
+    /// How fast L2 may be written in all; what would be faster is not admitted.
+    pub l2_write_rate: Option<WriteRate>,
     /// What remembers L2's contents.
     pub catalog: CatalogKind,
     /// I/O engine and depths.
@@ -38,7 +41,8 @@ impl Default for StoreConfig {
         Self {
             l1_bytes: 256 << 20,
             block_bytes: 64 << 10,
-            l2: None,
+            l2: Vec::new(),
+            l2_write_rate: None,
             catalog: CatalogKind::Redb,
             io: ServiceConfig::default(),
             codec_threads: std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)),

@@ -22,7 +22,7 @@ use crate::host::channel::{Receiver, Sender, bounded};
 use crate::host::{JoinHandle, pause, spawn};
 use crate::io::{EngineReport, IoEngine, IoService, Lane, Priority};
 use crate::metrics::{Metrics, Snapshot};
-use crate::tier::{BlockKey, FileNo, FileTable, Lookup, MemoryTier, NvmeTier, S3Fifo, Ticket};
+use crate::tier::{BlockKey, FileNo, FileTable, Lookup, MemoryTier, NvmeTier, S3Fifo, Throttle, Ticket};
 use crate::units::{to_u64, to_usize};
 
 /// Buffers that announced and predicted reads leave for those that somebody waits for.
@@ -158,15 +158,9 @@ impl Store {
         let l1 = Arena::new("L1", block_bytes, config.l1_slots()?, &HeapAllocator)?;
         let io_arena = Arena::new("I/O", block_bytes, config.io_slots(), &HeapAllocator)?;
         let files = Arc::new(FileTable::default());
-        let (l2, catalog) = match &config.l2 {
+        let (l2, catalog) = match open_l2(&config, &files)? {
             None => (None, None),
-            Some(l2) => {
-                Directory::open(&l2.directory).map_err(|error| {
-                    error.hint(format!("make the L2 directory: mkdir -p {}", l2.directory.display()))
-                })?;
-                let catalog = catalog::open(config.catalog, &l2.directory)?;
-                (Some(NvmeTier::open(l2, Arc::clone(&catalog), Arc::clone(&files))?), Some(catalog))
-            }
+            Some((l2, catalog)) => (Some(l2), Some(catalog)),
         };
         let arena = Arc::clone(&io_arena);
         let io = IoService::start_with(&config.io, move || engine(&arena))?;
@@ -236,14 +230,30 @@ impl Store {
     }
 }
 
+/// L2 and the catalog beside it, where the settings name devices.
+fn open_l2(
+    config: &StoreConfig,
+    files: &Arc<FileTable>,
+) -> Result<Option<(NvmeTier, Arc<dyn CatalogStore>)>> {
+    let Some(first) = config.l2.first() else { return Ok(None) };
+    Directory::open(&first.path).map_err(|error| match error.kind() {
+        ErrorKind::Misuse => error.hint("give a directory as the first --l2: the catalog is kept there"),
+        _ => error.hint(format!("make the L2 directory: mkdir -p {}", first.path.display())),
+    })?;
+    let catalog = catalog::open(config.catalog, &first.path)?;
+    let throttle = config.l2_write_rate.map(|rate| Throttle::new(rate, Arc::clone(&config.clock)));
+    let l2 = NvmeTier::open(&config.l2, throttle, Arc::clone(&catalog), Arc::clone(files))?;
+    Ok(Some((l2, catalog)))
+}
+
 fn start_codec_threads(count: usize, jobs: &Receiver<Job>) -> Result<Vec<JoinHandle>> {
     let mut threads = Vec::with_capacity(count);
     for number in 0..count {
         let jobs = jobs.clone();
         let mut scratch = Scratch::new()?;
         let run = move || {
-            while let Ok(Job::Arrived { load, from, place, outcome, buf }) = jobs.recv() {
-                load.arrived(from, &place, outcome, buf, &mut scratch);
+            while let Ok(Job::Arrived { load, from, outcome, buf }) = jobs.recv() {
+                load.arrived(&from, outcome, buf, &mut scratch);
             }
         };
         let thread = spawn(&format!("tier-codec-{number}"), run)

@@ -14,12 +14,34 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::BlockKind;
 use crate::io::{Lane, Op, Priority, Request};
 use crate::metrics::TierName;
-use crate::tier::{BlockKey, Flight, SealedPlace};
+use crate::tier::{BlockKey, Flight, L2Block, SealedPlace};
 use crate::units::to_u64;
 
 /// Reads of one block from L3 before its error is final: one more than once, because a transfer can go wrong between
 /// device and memory while the device holds the right bytes.
 const L3_ATTEMPTS: u32 = 2;
+
+/// Where the sealed bytes of a block are read from.
+pub(super) enum Source {
+    L2(L2Block),
+    L3(SealedPlace),
+}
+
+impl Source {
+    fn place(&self) -> &SealedPlace {
+        match self {
+            Self::L2(block) => &block.place,
+            Self::L3(place) => place,
+        }
+    }
+
+    fn tier(&self) -> TierName {
+        match self {
+            Self::L2(_) => TierName::L2,
+            Self::L3(_) => TierName::L3,
+        }
+    }
+}
 
 /// A block on its way into L1.
 pub(super) struct Load {
@@ -32,12 +54,14 @@ pub(super) struct Load {
     priority: Priority,
     deadline: u64,
     l3_attempts: u32,
+    // It was damaged or unreadable on L2.
+    dropped: bool,
 }
 
 /// What the I/O thread hands to the codec threads.
 pub(super) enum Job {
     /// A read ended.
-    Arrived { load: Load, from: TierName, place: SealedPlace, outcome: Result<()>, buf: Option<Slot> },
+    Arrived { load: Load, from: Source, outcome: Result<()>, buf: Option<Slot> },
     /// No more jobs will come.
     Stop,
 }
@@ -50,14 +74,14 @@ impl Load {
         (flight, slot): (Arc<Flight>, Slot),
         (priority, deadline): (Priority, u64),
     ) -> Self {
-        let slot = Some(slot);
-        Self { core: Arc::clone(core), key, file, flight, slot, priority, deadline, l3_attempts: 0 }
+        let (core, slot) = (Arc::clone(core), Some(slot));
+        Self { core, key, file, flight, slot, priority, deadline, l3_attempts: 0, dropped: false }
     }
 
     /// Reads the block from the highest tier that has it, into `buf`.
     pub(super) fn start(self, buf: Slot) {
         match self.core.l2.as_ref().and_then(|l2| l2.lookup(self.key)) {
-            Some(place) => self.read(TierName::L2, place, buf),
+            Some(block) => self.read(Source::L2(block), buf),
             None => self.read_from_l3(buf),
         }
     }
@@ -65,30 +89,33 @@ impl Load {
     fn read_from_l3(mut self, buf: Slot) {
         self.l3_attempts += 1;
         match self.file.place(BlockKind::Data, u64::from(self.key.block)) {
-            Ok(place) => self.read(TierName::L3, place, buf),
+            Ok(place) => self.read(Source::L3(place), buf),
             Err(error) => self.fail(error),
         }
     }
 
-    fn read(self, from: TierName, place: SealedPlace, buf: Slot) {
+    fn read(self, from: Source, buf: Slot) {
         let core = Arc::clone(&self.core);
+        let place = from.place();
         let mut op = Op::read(Arc::clone(&place.file), place.offset, place.len, buf);
         op.tag = self.key.tag();
         let (priority, deadline) = (self.priority, self.deadline);
+        let lane = match &from {
+            Source::L2(_) => Lane::Fast,
+            Source::L3(_) => Lane::Slow,
+        };
         let done = Box::new(move |op: Option<Op>, result: Result<()>| {
             let core = Arc::clone(&self.core);
             let buf = op.and_then(|op| op.buf);
-            core.hand_over(Job::Arrived { load: self, from, place, outcome: result, buf });
+            core.hand_over(Job::Arrived { load: self, from, outcome: result, buf });
         });
-        let lane = if from == TierName::L2 { Lane::Fast } else { Lane::Slow };
         core.io.submit(Request { op, lane, priority, deadline, done });
     }
 
     /// On a codec thread: opens what arrived, or tries the next place.
     pub(super) fn arrived(
         mut self,
-        from: TierName,
-        place: &SealedPlace,
+        from: &Source,
         outcome: Result<()>,
         buf: Option<Slot>,
         scratch: &mut Scratch,
@@ -103,13 +130,20 @@ impl Load {
             self.slot = Some(slot);
             return self.next_place(from, error, buf);
         }
+        let place = from.place();
         let stored = &buf[..place.len];
         match open(&core, &self.file, self.key, stored, &mut slot, scratch) {
             Ok(len) => {
-                core.metrics.hit(from, to_u64(place.len));
+                let (tier, bytes) = (from.tier(), to_u64(place.len));
+                core.metrics.hit(tier, bytes);
                 core.l1.publish(self.key, &self.flight, slot, len);
-                if from == TierName::L3 {
-                    offer_to_l2(&core, &self.file, self.key, place.len, buf);
+                match from {
+                    Source::L2(block) => {
+                        if let Some(l2) = &core.l2 {
+                            l2.read_succeeded(block.device);
+                        }
+                    }
+                    Source::L3(_) => offer_to_l2(&core, &self.file, self.key, place.len, buf, self.dropped),
                 }
             }
             Err(error) => {
@@ -121,15 +155,16 @@ impl Load {
     }
 
     /// L2 failed: forget the block there and go to L3. L3 failed: once more, then give up.
-    fn next_place(self, from: TierName, error: Error, buf: Slot) {
+    fn next_place(mut self, from: &Source, error: Error, buf: Slot) {
         if error.kind() == ErrorKind::Closed {
             return self.fail(error);
         }
-        if from == TierName::L2 {
+        if let Source::L2(block) = from {
             tracing::warn!(%error, "a block of L2 is dropped and read from L3");
             self.core.metrics.dropped();
+            self.dropped = true;
             if let Some(l2) = &self.core.l2 {
-                l2.forget(self.key);
+                l2.forget(self.key, block, &error);
             }
         } else if self.l3_attempts >= L3_ATTEMPTS {
             let verify =
@@ -174,7 +209,7 @@ fn open(
 }
 
 /// Writes the sealed bytes that were just read to L2, if it takes them. The buffer travels with the write.
-fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, buf: Slot) {
+fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, buf: Slot, healing: bool) {
     let Some(l2) = &core.l2 else { return };
     let Some(reservation) = l2.admit(key, file.header().params.data_set_id, len) else { return };
     let op = Op::write(Arc::clone(&reservation.place.file), reservation.place.offset, len, buf);
@@ -184,10 +219,12 @@ fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, b
         match result {
             Ok(()) => {
                 owner.metrics.admitted(to_u64(len));
+                if healing {
+                    owner.metrics.healed();
+                }
                 l2.commit(&reservation);
             }
-            Err(error) if error.kind() == ErrorKind::Closed => {}
-            Err(error) => l2.give_up_writing(&error),
+            Err(error) => l2.give_up(&reservation, &error),
         }
     });
     core.io.submit(Request { op, lane: Lane::Fast, priority: Priority::Background, deadline: 0, done });

@@ -74,14 +74,8 @@ impl Fixture {
     }
 
     fn config(&self) -> StoreConfig {
-        let l2 = L2Config { directory: self.l2(), bytes: 8 << 20 };
-        StoreConfig {
-            l1_bytes: 1 << 20,
-            block_bytes: BLOCK,
-            l2: Some(l2),
-            codec_threads: 2,
-            ..StoreConfig::default()
-        }
+        let l2 = vec![L2Config { path: self.l2(), bytes: 8 << 20 }];
+        StoreConfig { l1_bytes: 1 << 20, block_bytes: BLOCK, l2, codec_threads: 2, ..StoreConfig::default() }
     }
 
     fn open(&self) -> (Store, Arc<DataSetInfo>) {
@@ -161,7 +155,7 @@ fn what_was_written_is_read_through_all_tiers_and_again_after_a_restart() {
 fn without_l2_and_with_threads_instead_of_uring_the_bytes_are_the_same() {
     let fixture = Fixture::new(Cipher::Sm4Gcm, true);
     let io = ServiceConfig { engine: EngineChoice::Psync, ..ServiceConfig::default() };
-    let config = StoreConfig { l2: None, io, ..fixture.config() };
+    let config = StoreConfig { l2: Vec::new(), io, ..fixture.config() };
     let store = Store::open(config, Arc::clone(&fixture.keys)).unwrap();
     assert_eq!(store.io_report().name, "psync");
     let set = store.open_data_set(fixture.set().to_str().unwrap()).unwrap();
@@ -265,7 +259,8 @@ fn shards_that_are_cut_swapped_or_rolled_back_are_refused() {
     let set_path = fixture.set();
     let read_first = || {
         let store =
-            Store::open(StoreConfig { l2: None, ..fixture.config() }, Arc::clone(&fixture.keys)).unwrap();
+            Store::open(StoreConfig { l2: Vec::new(), ..fixture.config() }, Arc::clone(&fixture.keys))
+                .unwrap();
         let set = store.open_data_set(set_path.to_str().unwrap())?;
         store.read(&set, &mut [RangeRead { shard: 0, range: 0..1, to: &mut [0] }])
     };
@@ -389,7 +384,7 @@ fn bad_requests_and_settings_are_refused() {
     drop(store);
     let open = |config: StoreConfig| Store::open(config, Arc::clone(&fixture.keys)).unwrap_err();
     assert_eq!(open(StoreConfig { l1_bytes: 1000, ..fixture.config() }).kind(), ErrorKind::Misuse);
-    let l2 = Some(L2Config { directory: fixture.dir.path().join("nowhere"), bytes: 8 << 20 });
+    let l2 = vec![L2Config { path: fixture.dir.path().join("nowhere"), bytes: 8 << 20 }];
     let missing = open(StoreConfig { l2, ..fixture.config() });
     assert!(
         missing.kind() == ErrorKind::Missing && missing.hint_text().unwrap().contains("mkdir"),

@@ -4,16 +4,23 @@
 
 mod eviction;
 mod file_table;
+mod index;
 mod inflight;
 mod journal;
+mod l2_device;
 mod memory;
 mod nvme;
+mod place;
+mod restore;
+mod write_rate;
 
 pub use eviction::{EvictionPolicy, S3Fifo};
 pub use file_table::{FileNo, FileTable};
 pub use inflight::{Block, BlockRef, Flight, Ticket};
+pub use l2_device::{L2Config, L2DeviceReport};
 pub use memory::{Lookup, MemoryTier};
-pub use nvme::{L2Config, NvmeTier, Reservation, SealedPlace};
+pub use nvme::{L2Block, NvmeTier, Reservation, SealedPlace};
+pub use write_rate::{Throttle, WriteRate};
 
 /// Names a block of a sealed file while the store is open: 8 bytes, cheap to hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

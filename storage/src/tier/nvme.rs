@@ -1,43 +1,37 @@
-//! L2: sealed blocks in segment files on a fast device, indexed in memory, remembered in the catalog.
+//! L2: sealed blocks in segments on one or more fast devices, indexed in memory, remembered in the catalog.
 //!
-//! Blocks are appended to the active segment of their data set and never rewritten in place. When the capacity is used
-//! up, room is made only by dropping whole segments of data sets that nobody has open, oldest first; while all belong
-//! to open data sets nothing more is admitted. So a uniform epoch larger than L2 pins a fixed share and does not churn,
-//! which is what reaches the bound for shuffled epochs (CoorDL's MinIO cache, VLDB 2021).
+//! Blocks are appended to the active segment of their data set on each device in turn, so that neighbours lie on
+//! different devices and are read side by side. When the capacity is used up, room is made only by dropping whole
+//! segments of data sets that nobody has open, oldest first; while all belong to open data sets nothing more is
+//! admitted. So a uniform epoch larger than L2 pins a fixed share and does not churn, which is what reaches the bound
+//! for shuffled epochs (CoorDL's MinIO cache, VLDB 2021). A block that was dropped because it was damaged leaves a hole,
+//! which the next one of its length fills.
 //!
-//! Holds ciphertext only. Does no I/O on blocks itself: it says where to read and write.
+//! Holds ciphertext only. Does no I/O on blocks itself: it says where to read and write, and is told how that went.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::ControlFlow;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use super::index::Index;
 use super::journal::{Change, Journal};
+use super::l2_device::{L2Config, L2Device, L2DeviceReport, Room};
+use super::place::{Place, SegmentRecord};
+use super::restore::restore;
+use super::write_rate::Throttle;
 use super::{BlockKey, FileTable};
-use crate::catalog::{CatalogStore, Table};
-use crate::device::{Access, DeviceFile, Directory, fs};
+use crate::catalog::CatalogStore;
+use crate::device::DeviceFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileId;
-use crate::units::{ALIGN_BYTES, human_bytes, to_u64, to_usize};
+use crate::units::to_u64;
 
-const UNIT: u64 = ALIGN_BYTES as u64;
-const SEGMENTS_DIR: &str = "segments";
-/// Smallest capacity that makes sense: two segments of the smallest size.
-const CAPACITY_MIN: u64 = 8 << 20;
-const SEGMENT_BYTES_MIN: u64 = 4 << 20;
-const SEGMENT_BYTES_MAX: u64 = 256 << 20;
+/// Holes that are remembered; more are lost until their segment is dropped.
+const HOLES_MAX: usize = 4096;
+/// Holes that one admission looks at.
+const HOLES_LOOKED_AT: usize = 64;
 
-/// Where L2 is and how much it may use.
-#[derive(Clone, Debug)]
-pub struct L2Config {
-    /// An existing directory.
-    pub directory: PathBuf,
-    /// Bytes it may use for blocks.
-    pub bytes: u64,
-}
-
-/// Where a sealed block lies.
+/// Where sealed bytes lie.
 #[derive(Clone, Debug)]
 pub struct SealedPlace {
     /// The file.
@@ -48,188 +42,361 @@ pub struct SealedPlace {
     pub len: usize,
 }
 
-/// Room for one block, to be written and then committed.
+/// A block on L2.
+#[derive(Clone, Debug)]
+pub struct L2Block {
+    /// Where its bytes lie.
+    pub place: SealedPlace,
+    /// The number of its device.
+    pub device: usize,
+    compact: Place,
+}
+
+/// Room for one block, to be written and then committed or given up.
 #[derive(Debug)]
 pub struct Reservation {
     /// Where to write it.
     pub place: SealedPlace,
+    /// The number of the device.
+    pub device: usize,
     key: BlockKey,
     compact: Place,
 }
 
-/// A place in 12 bytes: offset and length in units of 4096.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
-    segment: u32,
-    offset_units: u32,
-    len_units: u32,
+#[derive(Debug)]
+pub(super) struct Segment {
+    device: usize,
+    file: Arc<DeviceFile>,
+    base: u64,
+    data_set: FileId,
+    pub(super) bytes: u64,
+    pub(super) used: u64,
 }
 
-#[derive(Debug)]
-struct Segment {
-    file: Arc<DeviceFile>,
-    data_set: FileId,
-    bytes: u64,
-    used: u64,
+impl Segment {
+    pub(super) fn new(device: usize, room: Room, data_set: FileId) -> Self {
+        Self { device, file: room.file, base: room.base, data_set, bytes: room.bytes, used: 0 }
+    }
+}
+
+/// What only admission changes; held while files are made, so that lookups do not wait for that.
+#[derive(Debug, Default)]
+struct Admission {
+    next_segment: u32,
+    next_device: usize,
+    open_data_sets: HashSet<FileId>,
+    holes: Vec<Place>,
 }
 
 /// The NVMe tier.
 #[derive(Debug)]
 pub struct NvmeTier {
-    segments_dir: Arc<Directory>,
-    capacity: u64,
-    segment_bytes: u64,
+    devices: Box<[L2Device]>,
     files: Arc<FileTable>,
     journal: Journal,
-    state: Mutex<State>,
-    // Set by the first write that fails: reading goes on.
-    write_failed: AtomicBool,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    index: HashMap<BlockKey, Place>,
-    segments: BTreeMap<u32, Segment>,
-    next_segment: u32,
-    open_data_sets: HashSet<FileId>,
+    index: Index,
+    segments: RwLock<BTreeMap<u32, Segment>>,
+    admission: Mutex<Admission>,
+    throttle: Option<Throttle>,
+    throttled_bytes: AtomicU64,
 }
 
 impl NvmeTier {
-    /// Opens L2 in an existing directory and takes over what an earlier run left there.
+    /// Opens L2 on its devices and takes over what an earlier run left there. `throttle` bounds what is written.
     ///
     /// # Errors
-    /// `Missing` when there is no such directory, `Full` when the device has no room for the capacity, `Misuse` when
-    /// the capacity is too small, else as the file system and the catalog say.
-    pub fn open(config: &L2Config, catalog: Arc<dyn CatalogStore>, files: Arc<FileTable>) -> Result<Self> {
-        if config.bytes < CAPACITY_MIN {
-            let why = format!("L2 of {} bytes, expected at least {CAPACITY_MIN}", config.bytes);
-            return Err(Error::new(ErrorKind::Misuse, "open", why).hint("raise --l2-size"));
-        }
-        let path = config.directory.join(SEGMENTS_DIR);
-        if fs::is_directory(&path)?.is_none() {
-            fs::create_directory(&path)?;
-        }
-        let segments_dir = Directory::open(&path)?;
-        let segment_bytes = (config.bytes / 16).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX) / UNIT * UNIT;
-        let mut state = State { next_segment: 1, ..State::default() };
-        load_segments(&segments_dir, &*catalog, &mut state)?;
-        load_blocks(&*catalog, &files, &mut state)?;
-        let journal = Journal::start(catalog)?;
+    /// `Missing` when there is no such directory or device, `Full` when it has no room for its capacity, `Misuse` when
+    /// the capacity is too small or something else is on a device, else as the file system and the catalog say.
+    pub fn open(
+        configs: &[L2Config],
+        throttle: Option<Throttle>,
+        catalog: Arc<dyn CatalogStore>,
+        files: Arc<FileTable>,
+    ) -> Result<Self> {
+        let devices = configs.iter().map(L2Device::open).collect::<Result<Box<[L2Device]>>>()?;
+        let index = Index::default();
+        let restored = restore(&devices, &*catalog, &files, &index)?;
+        let journal = Journal::start(catalog, restored.chunks)?;
         let tier = Self {
-            segments_dir,
-            capacity: config.bytes,
-            segment_bytes,
+            devices,
             files,
             journal,
-            state: Mutex::new(state),
-            write_failed: AtomicBool::new(false),
+            index,
+            segments: RwLock::new(restored.segments),
+            admission: Mutex::new(Admission { next_segment: restored.next_segment, ..Admission::default() }),
+            throttle,
+            throttled_bytes: AtomicU64::new(0),
         };
-        tier.shrink_to_capacity();
-        tier.check_room()?;
+        for number in 0..tier.devices.len() {
+            tier.shrink_to_capacity(number);
+            tier.devices[number].check_room(tier.allocated(number))?;
+        }
         Ok(tier)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn read_segments(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u32, Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shrink_to_capacity(&self) {
-        let mut state = self.lock();
-        while state.allocated() > self.capacity {
-            let Some(oldest) = state.segments.keys().next().copied() else { return };
-            self.drop_segment(&mut state, oldest);
-        }
+    fn write_segments(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<u32, Segment>> {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check_room(&self) -> Result<()> {
-        let allocated = self.lock().allocated();
-        let available = self.segments_dir.free_bytes()?.saturating_add(allocated);
-        if available < self.capacity {
-            let why = format!(
-                "L2 of {} does not fit: {} are free there",
-                human_bytes(self.capacity),
-                human_bytes(available)
-            );
-            return Err(Error::new(ErrorKind::Full, "open", why)
-                .at(self.segments_dir.path())
-                .hint(format!("use --l2-size {}M or less, or another --l2 directory", available >> 20)));
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn allocated(&self, device: usize) -> u64 {
+        self.read_segments().values().filter(|of| of.device == device).map(|segment| segment.bytes).sum()
+    }
+
+    fn shrink_to_capacity(&self, device: usize) {
+        while self.allocated(device) > self.devices[device].capacity() {
+            let oldest =
+                self.read_segments().iter().find(|(_, of)| of.device == device).map(|(number, _)| *number);
+            let Some(oldest) = oldest else { return };
+            self.drop_segment(&mut self.admission(), oldest);
         }
-        Ok(())
     }
 
     /// Marks a data set as in use: its segments stay.
     pub fn open_data_set(&self, data_set: FileId) {
-        self.lock().open_data_sets.insert(data_set);
+        self.admission().open_data_sets.insert(data_set);
     }
 
     /// Stored bytes of a data set that are here.
     #[must_use]
     pub fn resident_bytes(&self, data_set: FileId) -> u64 {
-        let state = self.lock();
-        let of_set =
-            |place: &&Place| state.segments.get(&place.segment).is_some_and(|of| of.data_set == data_set);
-        state.index.values().filter(of_set).map(|place| u64::from(place.len_units) * UNIT).sum()
+        let segments = self.read_segments();
+        let of_set: HashSet<u32> =
+            segments.iter().filter(|(_, of)| of.data_set == data_set).map(|(number, _)| *number).collect();
+        let mut bytes = 0;
+        self.index.for_each(|_, place| {
+            if of_set.contains(&place.segment()) {
+                bytes += place.len();
+            }
+        });
+        bytes
     }
 
-    /// Where a block lies, if it is here.
+    /// Blocks that are here.
     #[must_use]
-    pub fn lookup(&self, key: BlockKey) -> Option<SealedPlace> {
-        let state = self.lock();
-        let place = state.index.get(&key)?;
-        let segment = state.segments.get(&place.segment)?;
-        Some(place.sealed(&segment.file))
+    pub fn blocks(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Memory that the index of blocks takes.
+    #[must_use]
+    pub fn index_bytes(&self) -> usize {
+        self.index.bytes()
+    }
+
+    /// All blocks that are here, in the order in which they lie on their devices.
+    #[must_use]
+    pub fn all_blocks(&self) -> Vec<(BlockKey, L2Block)> {
+        let mut found = Vec::with_capacity(self.index.len());
+        self.index.for_each(|key, place| found.push((key, place)));
+        found.sort_unstable_by_key(|(_, place)| place.packed());
+        found.into_iter().filter_map(|(key, place)| Some((key, self.block_at(place)?))).collect()
+    }
+
+    /// Where a block lies, if it is here on a device that works.
+    #[must_use]
+    pub fn lookup(&self, key: BlockKey) -> Option<L2Block> {
+        self.block_at(self.index.get(key)?)
+    }
+
+    fn block_at(&self, compact: Place) -> Option<L2Block> {
+        let segments = self.read_segments();
+        let segment = segments.get(&compact.segment())?;
+        if self.devices[segment.device].is_retired() {
+            return None;
+        }
+        let place = compact.sealed(&segment.file, segment.base);
+        Some(L2Block { place, device: segment.device, compact })
     }
 
     /// Room for a block of `len` stored bytes of `data_set`, if it is to be admitted.
     #[must_use]
     pub fn admit(&self, key: BlockKey, data_set: FileId, len: usize) -> Option<Reservation> {
-        if self.write_failed.load(Ordering::Relaxed) {
+        if self.index.get(key).is_some() || !self.devices.iter().any(L2Device::takes_blocks) {
             return None;
         }
-        let mut state = self.lock();
-        if state.index.contains_key(&key) {
+        let mut admission = self.admission();
+        if self.throttle.as_ref().is_some_and(|throttle| throttle.take(len).is_err()) {
+            self.throttled_bytes.fetch_add(to_u64(len), Ordering::Relaxed);
             return None;
         }
-        let number = match state.active(data_set, to_u64(len)) {
-            Some(number) => number,
-            None => match self.new_segment(&mut state, data_set) {
-                Ok(number) => number?,
-                Err(error) => {
-                    self.give_up_writing(&error);
-                    return None;
-                }
-            },
+        let compact = match self.take_hole(&mut admission, data_set, to_u64(len)) {
+            Some(hole) => hole,
+            None => self.append(&mut admission, data_set, to_u64(len))?,
         };
-        let segment = state.segments.get_mut(&number)?;
-        let compact =
-            Place { segment: number, offset_units: units(segment.used), len_units: units(to_u64(len)) };
-        segment.used += to_u64(len);
-        Some(Reservation { place: compact.sealed(&segment.file), key, compact })
+        drop(admission);
+        let L2Block { place, device, compact } = self.block_at(compact)?;
+        Some(Reservation { place, device, key, compact })
+    }
+
+    fn take_hole(&self, admission: &mut Admission, data_set: FileId, len: u64) -> Option<Place> {
+        if admission.holes.is_empty() {
+            return None;
+        }
+        let segments = self.read_segments();
+        let fits = |hole: &Place| {
+            let segment = segments.get(&hole.segment());
+            let same = |of: &Segment| of.data_set == data_set && self.devices[of.device].takes_blocks();
+            hole.len() == len && segment.is_some_and(same)
+        };
+        let from_end = admission.holes.iter().rev().take(HOLES_LOOKED_AT).position(fits)?;
+        let at = admission.holes.len() - 1 - from_end;
+        Some(admission.holes.swap_remove(at))
+    }
+
+    /// Room behind what is there, on the next device that has some.
+    fn append(&self, admission: &mut Admission, data_set: FileId, len: u64) -> Option<Place> {
+        let first = admission.next_device;
+        admission.next_device = (first + 1) % self.devices.len();
+        for number in (first..self.devices.len()).chain(0..first) {
+            let device = &self.devices[number];
+            if !device.takes_blocks() || len > device.segment_bytes() {
+                continue;
+            }
+            let active = self.active(number, data_set, len);
+            let segment =
+                match active.map_or_else(|| self.new_segment(admission, number, data_set), |a| Ok(Some(a))) {
+                    Ok(Some(segment)) => segment,
+                    Ok(None) => continue,
+                    Err(error) => {
+                        device.stop_writing(&error);
+                        continue;
+                    }
+                };
+            let mut segments = self.write_segments();
+            let room = segments.get_mut(&segment)?;
+            let place = Place::new(segment, room.used, len);
+            room.used += len;
+            return Some(place);
+        }
+        None
+    }
+
+    /// The newest segment of a data set on a device, if `len` more bytes fit it.
+    fn active(&self, device: usize, data_set: FileId, len: u64) -> Option<u32> {
+        let segments = self.read_segments();
+        let of_set = |(_, of): &(&u32, &Segment)| of.device == device && of.data_set == data_set;
+        let (number, newest) = segments.iter().rev().find(of_set)?;
+        (newest.used + len <= newest.bytes).then_some(*number)
+    }
+
+    /// A new segment for `data_set` on a device, if there is room or some can be made.
+    fn new_segment(&self, admission: &mut Admission, number: usize, data_set: FileId) -> Result<Option<u32>> {
+        let device = &self.devices[number];
+        loop {
+            let segment = admission.next_segment;
+            if let Some(room) = device.new_room(segment, &self.taken(number))? {
+                admission.next_segment += 1;
+                let record =
+                    SegmentRecord { data_set, device: device.id(), base: room.base, bytes: room.bytes };
+                self.journal.note(Change::NewSegment(segment, record));
+                self.write_segments().insert(segment, Segment::new(number, room, data_set));
+                return Ok(Some(segment));
+            }
+            let unused = |(number_of, of): (&u32, &Segment)| {
+                let in_use = of.data_set == data_set || admission.open_data_sets.contains(&of.data_set);
+                (of.device == number && !in_use).then_some(*number_of)
+            };
+            let Some(oldest) = self.read_segments().iter().find_map(unused) else { return Ok(None) };
+            self.drop_segment(admission, oldest);
+        }
+    }
+
+    /// What segments take of a device: where they begin and how long they are, in order.
+    fn taken(&self, device: usize) -> Vec<(u64, u64)> {
+        let segments = self.read_segments();
+        let mut taken: Vec<(u64, u64)> =
+            segments.values().filter(|of| of.device == device).map(|of| (of.base, of.bytes)).collect();
+        taken.sort_unstable();
+        taken
+    }
+
+    fn drop_segment(&self, admission: &mut Admission, number: u32) {
+        // First from the segments: a commit that sees it there has entered its block before the index is searched.
+        let Some(segment) = self.write_segments().remove(&number) else { return };
+        self.index.remove_all(|place| place.segment() == number);
+        admission.holes.retain(|hole| hole.segment() != number);
+        self.journal.note(Change::LostSegment(number));
+        self.devices[segment.device].free_room(&segment.file);
     }
 
     /// The block of a reservation was written: from now on it is found.
     pub fn commit(&self, reservation: &Reservation) {
-        let mut state = self.lock();
-        if !state.segments.contains_key(&reservation.compact.segment) {
+        self.devices[reservation.device].succeeded();
+        let segments = self.read_segments();
+        if !segments.contains_key(&reservation.compact.segment()) {
             return;
         }
-        state.index.insert(reservation.key, reservation.compact);
-        drop(state);
-        self.note(reservation.key, Some(reservation.compact.encode()));
-    }
-
-    /// A write failed: nothing more is admitted until the store is opened again. What is here is still read.
-    pub fn give_up_writing(&self, error: &Error) {
-        if !self.write_failed.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, "L2 takes no more blocks in this run; reading goes on from L3");
+        let before = self.index.insert(reservation.key, reservation.compact);
+        drop(segments);
+        self.note(reservation.key, reservation.compact, true);
+        if let Some(before) = before {
+            self.leave_hole(before);
         }
     }
 
-    /// Forgets a block that did not authenticate or could not be read.
-    pub fn forget(&self, key: BlockKey) {
-        if self.lock().index.remove(&key).is_some() {
-            self.note(key, None);
+    /// The block of a reservation was not written, because of `error`. Without space the device takes no more blocks;
+    /// other failures count against it.
+    pub fn give_up(&self, reservation: &Reservation, error: &Error) {
+        match error.kind() {
+            ErrorKind::Closed => {}
+            ErrorKind::Full | ErrorKind::Denied => self.devices[reservation.device].stop_writing(error),
+            _ => self.failed(reservation.device, error),
         }
+    }
+
+    /// A block was read and is whole.
+    pub fn read_succeeded(&self, device: usize) {
+        self.devices[device].succeeded();
+    }
+
+    /// Forgets a block that could not be read, because of `error`, or that did not authenticate.
+    pub fn forget(&self, key: BlockKey, block: &L2Block, error: &Error) {
+        let removed = self.index.remove(key, block.compact);
+        if removed {
+            self.note(key, block.compact, false);
+        }
+        if error.kind() == ErrorKind::Corrupt {
+            // The device read what it has: its place is good for another block. In-flight reads of the old one
+            // authenticate what they get, so that nobody takes the new block for it.
+            if removed {
+                self.leave_hole(block.compact);
+            }
+        } else if error.kind() != ErrorKind::Closed {
+            self.failed(block.device, error);
+        }
+    }
+
+    fn leave_hole(&self, place: Place) {
+        let mut admission = self.admission();
+        if admission.holes.len() < HOLES_MAX {
+            admission.holes.push(place);
+        }
+    }
+
+    fn failed(&self, number: usize, error: &Error) {
+        let device = &self.devices[number];
+        if !device.failed() {
+            return;
+        }
+        let of_device: HashSet<u32> = self
+            .read_segments()
+            .iter()
+            .filter(|(_, of)| of.device == number)
+            .map(|(segment, _)| *segment)
+            .collect();
+        // The catalog keeps them: a device that was only unplugged is warm again after a restart.
+        let blocks = self.index.remove_all(|place| of_device.contains(&place.segment()));
+        let left = self.devices.iter().filter(|other| !other.is_retired()).count();
+        let path = device.path().display();
+        tracing::error!(%error, device = %path, blocks, left, "a device of L2 failed too often and is retired");
     }
 
     /// Writes what is still to be remembered to the catalog and stops doing so.
@@ -237,49 +404,28 @@ impl NvmeTier {
         self.journal.close();
     }
 
-    fn note(&self, key: BlockKey, value: Option<Vec<u8>>) {
-        let mut bytes = self.files.id(key.file).0.to_vec();
-        bytes.extend_from_slice(&key.block.to_be_bytes());
-        self.journal.note(Change { table: Table::Blocks, key: bytes, value });
+    fn note(&self, key: BlockKey, place: Place, present: bool) {
+        let file = self.files.id(key.file);
+        self.journal.note(Change::Block { file, block: key.block, place, present });
     }
 
-    /// A new segment for `data_set`, if there is room or some can be made.
-    fn new_segment(&self, state: &mut State, data_set: FileId) -> Result<Option<u32>> {
-        while state.allocated() + self.segment_bytes > self.capacity {
-            let unused = |(number, segment): (&u32, &Segment)| {
-                let in_use = segment.data_set == data_set || state.open_data_sets.contains(&segment.data_set);
-                (!in_use).then_some(*number)
-            };
-            let Some(oldest) = state.segments.iter().find_map(unused) else { return Ok(None) };
-            self.drop_segment(state, oldest);
-        }
-        let number = state.next_segment;
-        state.next_segment += 1;
-        let file = DeviceFile::open(&self.segments_dir, &segment_name(number), Access::CreateNew)?;
-        if let Err(error) = file.reserve(self.segment_bytes) {
-            remove(&file);
-            return Err(error);
-        }
-        self.journal.note(Change {
-            table: Table::Segments,
-            key: number.to_be_bytes().to_vec(),
-            value: Some(data_set.0.to_vec()),
-        });
-        state.segments.insert(number, Segment { file, data_set, bytes: self.segment_bytes, used: 0 });
-        Ok(Some(number))
+    /// How each device is doing.
+    #[must_use]
+    pub fn report(&self) -> Vec<L2DeviceReport> {
+        let report = |(number, device): (usize, &L2Device)| device.report(self.allocated(number));
+        self.devices.iter().enumerate().map(report).collect()
     }
 
-    fn drop_segment(&self, state: &mut State, number: u32) {
-        let Some(segment) = state.segments.remove(&number) else { return };
-        let gone: Vec<BlockKey> =
-            state.index.iter().filter(|(_, place)| place.segment == number).map(|(key, _)| *key).collect();
-        for key in gone {
-            state.index.remove(&key);
-            self.note(key, None);
-        }
-        self.journal.note(Change { table: Table::Segments, key: number.to_be_bytes().to_vec(), value: None });
-        // Reads in flight keep the file open; its room is freed after them.
-        remove(&segment.file);
+    /// Devices that were retired.
+    #[must_use]
+    pub fn retired_devices(&self) -> u64 {
+        to_u64(self.devices.iter().filter(|device| device.is_retired()).count())
+    }
+
+    /// Stored bytes that were not admitted because of the write rate.
+    #[must_use]
+    pub fn throttled_bytes(&self) -> u64 {
+        self.throttled_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -287,103 +433,6 @@ impl Drop for NvmeTier {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-impl State {
-    fn allocated(&self) -> u64 {
-        self.segments.values().map(|segment| segment.bytes).sum()
-    }
-
-    /// The newest segment of a data set, if `len` more bytes fit it.
-    fn active(&self, data_set: FileId, len: u64) -> Option<u32> {
-        let newest = self.segments.iter().rev().find(|(_, segment)| segment.data_set == data_set)?;
-        (newest.1.used + len <= newest.1.bytes).then_some(*newest.0)
-    }
-}
-
-impl Place {
-    fn sealed(self, file: &Arc<DeviceFile>) -> SealedPlace {
-        SealedPlace {
-            file: Arc::clone(file),
-            offset: u64::from(self.offset_units) * UNIT,
-            len: to_usize(u64::from(self.len_units) * UNIT),
-        }
-    }
-
-    fn end(self) -> u64 {
-        (u64::from(self.offset_units) + u64::from(self.len_units)) * UNIT
-    }
-
-    fn encode(self) -> Vec<u8> {
-        [self.segment, self.offset_units, self.len_units].into_iter().flat_map(u32::to_le_bytes).collect()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let field = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let place = Self { segment: field(0)?, offset_units: field(4)?, len_units: field(8)? };
-        (bytes.len() == 12 && place.len_units > 0).then_some(place)
-    }
-}
-
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes / UNIT).expect("segments are far below 16 TiB")
-}
-
-fn segment_name(number: u32) -> String {
-    format!("{number:010}.seg")
-}
-
-fn remove(file: &DeviceFile) {
-    if let Err(error) = fs::remove_file(file.path()) {
-        tracing::warn!(path = %file.path().display(), %error, "a segment of L2 could not be removed");
-    }
-}
-
-/// Opens the segments that the catalog knows, and removes segment files that it does not.
-fn load_segments(directory: &Directory, catalog: &dyn CatalogStore, state: &mut State) -> Result<()> {
-    let mut known = BTreeMap::new();
-    catalog.scan(Table::Segments, &[], None, &mut |key, value| {
-        if let (Ok(number), Ok(data_set)) = (key.try_into(), value.try_into()) {
-            known.insert(u32::from_be_bytes(number), FileId(data_set));
-        }
-        ControlFlow::Continue(())
-    })?;
-    for entry in fs::list(directory.path())? {
-        let name = entry.name;
-        let number = name.to_str().and_then(|name| name.strip_suffix(".seg")?.parse::<u32>().ok());
-        // Only files that bear one of our names are ours to remove.
-        let Some(number) = number.filter(|number| name.to_str() == Some(&segment_name(*number))) else {
-            continue;
-        };
-        state.next_segment = state.next_segment.max(number.saturating_add(1));
-        match known.get(&number) {
-            Some(data_set) => {
-                let file = DeviceFile::open(directory, &segment_name(number), Access::ReadWrite)?;
-                let bytes = file.size_bytes()?;
-                state.segments.insert(number, Segment { file, data_set: *data_set, bytes, used: 0 });
-            }
-            None => fs::remove_file(&directory.path().join(&name))?,
-        }
-    }
-    let highest = known.keys().next_back().copied().unwrap_or(0);
-    state.next_segment = state.next_segment.max(highest.saturating_add(1));
-    Ok(())
-}
-
-/// Takes over the blocks that lie within segments that are there; what is beyond them is forgotten.
-fn load_blocks(catalog: &dyn CatalogStore, files: &FileTable, state: &mut State) -> Result<()> {
-    catalog.scan(Table::Blocks, &[], None, &mut |key, value| {
-        let Some((id, block)) = key.split_at_checked(16) else { return ControlFlow::Continue(()) };
-        if let (Ok(id), Ok(block), Some(place)) = (id.try_into(), block.try_into(), Place::decode(value))
-            && let Some(segment) = state.segments.get_mut(&place.segment)
-            && place.end() <= segment.bytes
-        {
-            segment.used = segment.used.max(place.end());
-            let file = files.intern(FileId(id));
-            state.index.insert(BlockKey { file, block: u32::from_be_bytes(block) }, place);
-        }
-        ControlFlow::Continue(())
-    })
 }
 
 #[cfg(test)]
