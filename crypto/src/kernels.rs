@@ -11,7 +11,7 @@ use crate::detect::{CpuFeatures, cpu_features};
 use crate::error::{Error, ErrorKind, Result};
 use crate::raw::{KeyStream, sm4_crate, sm4_stream};
 #[cfg(target_arch = "x86_64")]
-use crate::sm4::{AesNi256, Gfni256};
+use crate::sm4::{AesNi256, Gfni256, Gfni512};
 use crate::sm4::{Portable, Sm4Kernel};
 
 /// One implementation of one cipher.
@@ -51,6 +51,8 @@ impl Entry {
 /// All kernels, for each cipher best first; the last of a cipher runs everywhere.
 static ENTRIES: &[Entry] = &[
     #[cfg(target_arch = "x86_64")]
+    Entry::sm4::<Gfni512>(),
+    #[cfg(target_arch = \"x86_64\")]
     Entry::sm4::<Gfni256>(),
     #[cfg(target_arch = "x86_64")]
     Entry::sm4::<AesNi256>(),

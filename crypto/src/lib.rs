@@ -26,6 +26,8 @@ mod kernels;
 mod keys;
 pub mod raw;
 mod sm4;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 
 pub use aead::{Aead, Cipher, NONCE_BYTES, Nonce, TAG_BYTES, Tag};
 pub use detect::{CpuFeatures, cpu_features};

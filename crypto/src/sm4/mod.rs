@@ -13,6 +13,8 @@ mod aesni256;
 mod basis;
 #[cfg(target_arch = "x86_64")]
 mod gfni256;
+#[cfg(target_arch = "x86_64")]
+mod gfni512;
 mod key_schedule;
 mod portable;
 mod sbox;
@@ -28,6 +30,8 @@ use crate::detect::CpuFeatures;
 pub(crate) use aesni256::AesNi256;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use gfni256::Gfni256;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use gfni512::Gfni512;
 pub(crate) use key_schedule::RoundKeys;
 pub(crate) use portable::Portable;
 
@@ -66,31 +70,49 @@ pub(crate) trait Sm4Kernel: Send + Sync + Sized {
 
     /// GCM's encryption of `data` under the pre-counter block `j0`, hashing what it writes. Returns the encryption of
     /// `j0`, which masks the tag.
-    fn seal(&self, j0: &Block, ghash: &mut Ghash<'_>, mut data: InOutBuf<'_, '_, u8>) -> Block {
-        let mut counter = add32(j0, 1);
-        while !data.is_empty() {
-            let (mut chunk, rest) = split(data);
-            self.ctr(&counter, chunk.reborrow());
-            ghash.update(chunk.get_out());
-            counter = add32(&counter, CHUNK_BYTES / BLOCK_BYTES);
-            data = rest;
-        }
-        self.encrypt_block(*j0)
+    fn seal(&self, j0: &Block, ghash: &mut Ghash<'_>, data: InOutBuf<'_, '_, u8>) -> Block {
+        seal_in_two_passes(self, j0, ghash, data)
     }
 
     /// GCM's decryption of `data` under the pre-counter block `j0`, hashing what it reads. Returns the encryption of
     /// `j0`. The caller wipes the output when the tag turns out wrong.
-    fn open(&self, j0: &Block, ghash: &mut Ghash<'_>, mut data: InOutBuf<'_, '_, u8>) -> Block {
-        let mut counter = add32(j0, 1);
-        while !data.is_empty() {
-            let (chunk, rest) = split(data);
-            ghash.update(chunk.get_in());
-            self.ctr(&counter, chunk);
-            counter = add32(&counter, CHUNK_BYTES / BLOCK_BYTES);
-            data = rest;
-        }
-        self.encrypt_block(*j0)
+    fn open(&self, j0: &Block, ghash: &mut Ghash<'_>, data: InOutBuf<'_, '_, u8>) -> Block {
+        open_in_two_passes(self, j0, ghash, data)
     }
+}
+
+fn seal_in_two_passes<K: Sm4Kernel>(
+    kernel: &K,
+    j0: &Block,
+    ghash: &mut Ghash<'_>,
+    mut data: InOutBuf<'_, '_, u8>,
+) -> Block {
+    let mut counter = add32(j0, 1);
+    while !data.is_empty() {
+        let (mut chunk, rest) = split(data);
+        kernel.ctr(&counter, chunk.reborrow());
+        ghash.update(chunk.get_out());
+        counter = add32(&counter, CHUNK_BYTES / BLOCK_BYTES);
+        data = rest;
+    }
+    kernel.encrypt_block(*j0)
+}
+
+fn open_in_two_passes<K: Sm4Kernel>(
+    kernel: &K,
+    j0: &Block,
+    ghash: &mut Ghash<'_>,
+    mut data: InOutBuf<'_, '_, u8>,
+) -> Block {
+    let mut counter = add32(j0, 1);
+    while !data.is_empty() {
+        let (chunk, rest) = split(data);
+        ghash.update(chunk.get_in());
+        kernel.ctr(&counter, chunk);
+        counter = add32(&counter, CHUNK_BYTES / BLOCK_BYTES);
+        data = rest;
+    }
+    kernel.encrypt_block(*j0)
 }
 
 fn split<'i, 'o>(data: InOutBuf<'i, 'o, u8>) -> (InOutBuf<'i, 'o, u8>, InOutBuf<'i, 'o, u8>) {

@@ -3,14 +3,25 @@
 //! A [`GhashKey`] holds the powers of H, made once per cipher key and wiped on drop; a [`Ghash`] is one message's sum.
 //! Knows no cipher.
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod wide;
+
+use std::marker::PhantomData;
+
 use ::ghash::universal_hash::{KeyInit, UniversalHash};
 use ::ghash::{GHash, Key};
+
+#[cfg(target_arch = "x86_64")]
+use crate::detect::cpu_features;
 
 /// Bytes of one block.
 const BLOCK_BYTES: usize = 16;
 
 /// The hash key in the form that this CPU multiplies by.
 pub(crate) enum GhashKey {
+    /// VPCLMULQDQ on 512-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    Wide(Box<wide::Powers>),
     /// The `ghash` crate: PCLMULQDQ or PMULL where there is one, else integer multiplications in constant time.
     Crate(GHash),
 }
@@ -18,27 +29,38 @@ pub(crate) enum GhashKey {
 impl GhashKey {
     /// The key of `h`, the encryption of zero.
     pub(crate) fn new(h: &[u8; BLOCK_BYTES]) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if wide::Powers::is_supported(&cpu_features()) {
+            return Self::Wide(Box::new(wide::Powers::new(h)));
+        }
         Self::Crate(<GHash as KeyInit>::new(<&Key>::from(h)))
     }
 
     /// An empty sum.
     pub(crate) fn start(&self) -> Ghash<'_> {
         match self {
-            Self::Crate(hash) => Ghash::Crate(hash.clone(), std::marker::PhantomData),
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(powers) => Ghash::Wide(powers.start()),
+            Self::Crate(hash) => Ghash::Crate(hash.clone(), PhantomData),
         }
     }
 }
 
 /// The hash of one message so far.
 pub(crate) enum Ghash<'k> {
+    /// Under [`GhashKey::Wide`].
+    #[cfg(target_arch = "x86_64")]
+    Wide(wide::WideGhash<'k>),
     /// Under [`GhashKey::Crate`].
-    Crate(GHash, std::marker::PhantomData<&'k ()>),
+    Crate(GHash, PhantomData<&'k ()>),
 }
 
 impl Ghash<'_> {
     /// Adds `bytes`, filled up with zeros to whole blocks.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(hash) => hash.update(bytes),
             Self::Crate(hash, _) => hash.update_padded(bytes),
         }
     }
@@ -51,6 +73,8 @@ impl Ghash<'_> {
         lengths[8..].copy_from_slice(&bits(body_bytes));
         self.update(&lengths);
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Wide(hash) => hash.finish(),
             Self::Crate(hash, _) => hash.finalize().into(),
         }
     }
