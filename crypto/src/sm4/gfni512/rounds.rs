@@ -52,12 +52,11 @@ impl State {
         lone: &mut Lone,
     ) {
         let mut sums = [message.sum; GROUPS];
-        for (group, number) in (0..GROUPS).zip(0_u32..) {
-            let word = counter_word(counter.wrapping_add(64 * number));
+        for ((words, sum), number) in self.0.iter_mut().zip(&mut sums).zip(0_u32..) {
+            words[3] = counter_word(counter.wrapping_add(64 * number));
             for j in 0..4 {
-                sums[group][j] = _mm512_xor_si512(sums[group][j], word[j]);
+                sum[j] = _mm512_xor_si512(sum[j], words[3][j]);
             }
-            self.0[group][3] = word;
         }
         // Copies, so that they are in registers.
         let (mut copy_of_products, mut copy_of_lone) = (*products, *lone);
@@ -70,27 +69,23 @@ impl State {
             }
         };
         // The first three words are the message's.
-        for group in 0..GROUPS {
-            let (sum, key) = (&mut sums[group], &keys.wide_steps[0]);
-            self.0[group][0] = round(sum, key, &message.words[0], &message.words[1]);
+        let shared = &message.words;
+        for (words, sum) in self.0.iter_mut().zip(&mut sums) {
+            words[0] = round(sum, &keys.wide_steps[0], &shared[0], &shared[1]);
         }
         beside(0);
-        for group in 0..GROUPS {
-            let (sum, key) = (&mut sums[group], &keys.wide_steps[1]);
-            self.0[group][1] = round(sum, key, &message.words[1], &message.words[2]);
+        for (words, sum) in self.0.iter_mut().zip(&mut sums) {
+            words[1] = round(sum, &keys.wide_steps[1], &shared[1], &shared[2]);
         }
         beside(1);
-        for group in 0..GROUPS {
-            let (sum, key) = (&mut sums[group], &keys.wide_steps[2]);
-            self.0[group][2] = round(sum, key, &message.words[2], &self.0[group][3]);
+        for (words, sum) in self.0.iter_mut().zip(&mut sums) {
+            words[2] = round(sum, &keys.wide_steps[2], &shared[2], &words[3]);
         }
         beside(2);
         for number in 3..32 {
             let (oldest, next) = (number % 4, (number + 1) % 4);
-            for group in 0..GROUPS {
-                let words = &mut self.0[group];
-                words[oldest] =
-                    round(&mut sums[group], &keys.wide_steps[number], &words[oldest], &words[next]);
+            for (words, sum) in self.0.iter_mut().zip(&mut sums) {
+                words[oldest] = round(sum, &keys.wide_steps[number], &words[oldest], &words[next]);
             }
             beside(number);
         }
@@ -157,10 +152,10 @@ fn round(sum: &mut Word, step: &[u32; 4], oldest: &Word, next: &Word) -> Word {
 /// The lanes of a group by block: the transpose leaves byte i of lane l as block 4 i + l.
 static LANES: [u8; 64] = {
     let mut lanes = [0; 64];
-    let mut at = 0;
-    while at < 64 {
-        lanes[at] = (4 * (at % 16) + at / 16) as u8;
-        at += 1;
+    let mut block = 0;
+    while block < 64 {
+        lanes[16 * (block as usize % 4) + block as usize / 4] = block;
+        block += 1;
     }
     lanes
 };
