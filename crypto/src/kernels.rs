@@ -52,7 +52,7 @@ impl Entry {
 static ENTRIES: &[Entry] = &[
     #[cfg(target_arch = "x86_64")]
     Entry::sm4::<Gfni512>(),
-    #[cfg(target_arch = \"x86_64\")]
+    #[cfg(target_arch = "x86_64")]
     Entry::sm4::<Gfni256>(),
     #[cfg(target_arch = "x86_64")]
     Entry::sm4::<AesNi256>(),

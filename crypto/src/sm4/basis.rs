@@ -38,12 +38,17 @@ const A: Linear = {
     }
     map
 };
-/// The isomorphism of SM4's field to AES's: `x` goes to a root of SM4's polynomial. All eight roots would do.
+/// The isomorphism of SM4's field to AES's by the first root. All eight roots would do, as the test shows.
 const F: Linear = {
     let mut root = 2;
     while !is_root(root) {
         root += 1;
     }
+    embed(root)
+};
+
+/// The isomorphism of SM4's field to AES's that takes `x` to a root of SM4's polynomial.
+const fn embed(root: u8) -> Linear {
     let mut map = [1; 8];
     let mut power = 1;
     while power < 8 {
@@ -51,7 +56,7 @@ const F: Linear = {
         power += 1;
     }
     map
-};
+}
 
 /// Into the basis of the state: `y = f(A(x))`.
 pub(super) const TO_STATE: Linear = compose(F, A);
@@ -173,4 +178,28 @@ const fn is_root(x: u8) -> bool {
         degree += 1;
     }
     sum == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_eight_roots_gives_the_s_box() {
+        // The standard's first row, and the last entry.
+        let row =
+            [0xd6, 0x90, 0xe9, 0xfe, 0xcc, 0xe1, 0x3d, 0xb7, 0x16, 0xb6, 0x14, 0xc2, 0x28, 0xfb, 0x2c, 0x05];
+        let entries = (0..=15).zip(row).chain([(255, 0x48)]);
+        let inverse = |x| (1..=255).find(|y| multiply(x, *y) == 1).unwrap_or(0);
+        let roots: Vec<u8> = (0..=255).filter(|x| is_root(*x)).collect();
+        assert_eq!(roots.len(), 8);
+        assert_eq!(embed(roots[0]), F);
+        for root in roots {
+            let f = embed(root);
+            for (x, s) in entries.clone() {
+                let inverted = inverse(apply(compose(f, A), x) ^ apply(f, C));
+                assert_eq!(apply(compose(A, invert(f)), inverted) ^ C, s, "root {root:#x}, S({x})");
+            }
+        }
+    }
 }

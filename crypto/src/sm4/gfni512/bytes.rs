@@ -1,8 +1,24 @@
-//! Moving bytes between the registers of a group.
+//! The maps of [`crate::sm4::basis`] as this kernel's instructions take them, and bytes moved between registers.
 
 use std::arch::x86_64::*;
 
+use crate::sm4::basis;
 use crate::vector::xor3;
+
+/// From SM4's bytes to the state's.
+pub(super) const TO_STATE: i64 = basis::matrix(basis::TO_STATE);
+/// What a round key's byte gains beside.
+pub(super) const KEY_ADD: i32 = basis::ROUND_KEY as i32;
+/// From the state's bytes to SM4's.
+pub(super) const FROM_STATE: i64 = basis::matrix(basis::FROM_STATE);
+/// From the inverse to the first image of the S-box's output, s + (s >> 6).
+pub(super) const IMAGE: i64 = basis::matrix(basis::IMAGE.linear);
+/// What is added to it.
+pub(super) const IMAGE_ADD: i32 = basis::IMAGE.constant as i32;
+/// From the inverse to the second image, s + (s << 2).
+pub(super) const CARRIED: i64 = basis::matrix(basis::CARRIED.linear);
+/// What is added to it.
+pub(super) const CARRIED_ADD: i32 = basis::CARRIED.constant as i32;
 
 /// In each byte of a 32-bit word, the sum of the other three: from X to V form and back.
 #[inline]

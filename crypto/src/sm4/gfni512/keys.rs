@@ -4,12 +4,11 @@ use std::arch::x86_64::*;
 
 use zeroize::Zeroize;
 
-use super::bytes::others;
-use crate::sm4::field::{KEY_ADD, TO_STATE};
+use super::bytes::{KEY_ADD, TO_STATE, others};
 use crate::sm4::{Block, RoundKeys};
 use crate::vector::{load, store, xor3};
 
-/// Round keys in V form (see [`crate::sm4::field`]), as differences: the rounds keep the sum of three words and the
+/// Round keys in V form (see [`super`]), as differences: the rounds keep the sum of three words and the
 /// round key, and this is what takes it from one round to the next. Wiped on drop.
 #[repr(C, align(64))]
 pub(super) struct Keys {
@@ -39,9 +38,9 @@ impl Keys {
         for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(round_keys.words()) {
             *bytes = word.to_be_bytes();
         }
-        let to_state = _mm512_set1_epi64(TO_STATE.cast_signed());
+        let to_state = _mm512_set1_epi64(TO_STATE);
         for half in bytes.as_chunks_mut::<64>().0 {
-            let image = _mm512_gf2p8affine_epi64_epi8::<{ KEY_ADD as i32 }>(load(half), to_state);
+            let image = _mm512_gf2p8affine_epi64_epi8::<KEY_ADD>(load(half), to_state);
             store(half, others(image));
         }
         let mut words = [0; 33];
@@ -77,7 +76,7 @@ impl Message {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni,vpclmulqdq")]
     pub(super) fn new(keys: &Keys, counter: &Block) -> Self {
-        let to_state = _mm512_set1_epi64(TO_STATE.cast_signed());
+        let to_state = _mm512_set1_epi64(TO_STATE);
         let block = _mm512_broadcast_i32x4(_mm_set_epi64x(
             i64::from_le_bytes(counter[8..].try_into().expect("8 bytes")),
             i64::from_le_bytes(counter[..8].try_into().expect("8 bytes")),

@@ -4,9 +4,23 @@
 )]
 //! SM4 on AVX-512 and GFNI: 128 blocks at once, one byte position of 64 blocks in a register, GHASH in the same pass.
 //!
-//! [`crate::sm4::field`] has the algebra, `rounds` the passes, `lone` the one block that masks the tag; here messages
-//! are cut into passes. Opening hashes the ciphertext of the pass under way; sealing hashes that of the pass before,
-//! and the last by itself.
+//! Bytes are kept in the basis of [`super::basis`], in which GFNI's inversion is SM4's S-box but for an affine map
+//! behind it. The linear layer turns a word by 2, 10, 18 and 24 bits and sums up. Call the S-box outputs of a word s_0 to
+//! s_3, first the highest, and their sum p. Byte j of the result is s_j + s_(j+3) + (p + s_(j+3)) << 2 + (p + s_j) >> 6,
+//! which is
+//!
+//! ```text
+//! rot2(p) + a_j + b_(j+3)   with   a = s + (s >> 6)   and   b = s + (s << 2)
+//! ```
+//!
+//! and rot2(p) is the sum of all a_j + b_j, since a + b = rot2(s). So where a word X is kept in its V form, V_j = X_j +
+//! sum(X), which is its own inverse, the sum drops out: the new word is V_j + a_j + b_(j+3), and a and b come out of one
+//! inversion with a matrix behind it each. The input of an S-box is an X again: the sum of the other three bytes of the
+//! V form of the three words and the round key.
+//!
+//! `rounds` has the passes, `lone` the one block that masks the tag; here messages are cut into passes. Opening hashes
+//! the ciphertext of the pass under way; sealing hashes that of the pass before, and the last by itself.
+//! docs/design/0004-crypto.md has what was tried and measured.
 
 mod bytes;
 mod keys;

@@ -1,7 +1,7 @@
 //! Thirty-two rounds of two groups of 64 counter blocks, with a hash and a lone block in the gaps.
 //!
 //! A register holds one byte position of 64 blocks, so that the rotations by 8, 16 and 24 of SM4's linear layer are
-//! names of registers. With the forms of [`crate::sm4::field`] a round of a group is 16 logic and 8 GFNI instructions.
+//! names of registers. With the forms of [`super`] a round of a group is 16 logic and 8 GFNI instructions.
 //! One group would wait for itself (about 11 cycles from round to round on Zen 5, 6 of them at work), two nearly fill
 //! the machine, and what they leave takes one vector of GHASH per round.
 //!
@@ -13,11 +13,10 @@ use std::arch::x86_64::*;
 
 use aes_gcm::aead::inout::InOutBuf;
 
-use super::bytes::transpose;
+use super::bytes::{CARRIED, CARRIED_ADD, FROM_STATE, IMAGE, IMAGE_ADD, TO_STATE, transpose};
 use super::keys::{Keys, Message};
 use super::lone::Lone;
 use crate::aead::ghash::wide::Products;
-use crate::sm4::field::{A, A_ADD, B, B_ADD, FROM_STATE, TO_STATE};
 use crate::vector::{load, store, xor3};
 
 /// Groups in flight.
@@ -115,7 +114,7 @@ impl State {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni,vpclmulqdq")]
     fn key_stream(&self, group: usize) -> [__m512i; 16] {
-        let from_state = _mm512_set1_epi64(FROM_STATE.cast_signed());
+        let from_state = _mm512_set1_epi64(FROM_STATE);
         let mut rows = [from_state; 16];
         for (word, row) in self.0[group].iter().rev().zip(rows.as_chunks_mut::<4>().0) {
             for j in 0..4 {
@@ -131,7 +130,7 @@ impl State {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni,vpclmulqdq")]
 fn round(sum: &mut Word, step: &[u32; 4], oldest: &Word, next: &Word) -> Word {
-    let (a, b) = (_mm512_set1_epi64(A.cast_signed()), _mm512_set1_epi64(B.cast_signed()));
+    let (image, carried) = (_mm512_set1_epi64(IMAGE), _mm512_set1_epi64(CARRIED));
     let input = [
         xor3(sum[1], sum[2], sum[3]),
         xor3(sum[0], sum[2], sum[3]),
@@ -141,8 +140,8 @@ fn round(sum: &mut Word, step: &[u32; 4], oldest: &Word, next: &Word) -> Word {
     let mut new = *oldest;
     for j in 0..4 {
         sum[j] = _mm512_xor_si512(sum[j], _mm512_set1_epi32(step[j].cast_signed()));
-        let own = _mm512_gf2p8affineinv_epi64_epi8::<A_ADD>(input[j], a);
-        let other = _mm512_gf2p8affineinv_epi64_epi8::<B_ADD>(input[(j + 3) % 4], b);
+        let own = _mm512_gf2p8affineinv_epi64_epi8::<IMAGE_ADD>(input[j], image);
+        let other = _mm512_gf2p8affineinv_epi64_epi8::<CARRIED_ADD>(input[(j + 3) % 4], carried);
         new[j] = xor3(own, other, oldest[j]);
         sum[j] = xor3(sum[j], new[j], next[j]);
     }
@@ -170,7 +169,7 @@ fn counter_word(counter: u32) -> Word {
     let low = _mm512_shuffle_epi8(both, _mm512_set1_epi8(0));
     let sum = _mm512_add_epi8(low, load(&LANES));
     let overflowed = _mm512_cmplt_epu8_mask(sum, low);
-    let to_state = _mm512_set1_epi64(TO_STATE.cast_signed());
+    let to_state = _mm512_set1_epi64(TO_STATE);
     let mut word = [_mm512_gf2p8affine_epi64_epi8::<0>(sum, to_state); 4];
     for (byte, j) in (1_i8..4).zip((0..3).rev()) {
         let without = _mm512_shuffle_epi8(both, _mm512_set1_epi8(byte));
