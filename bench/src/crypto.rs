@@ -42,6 +42,7 @@ fn key_of(cipher: Cipher) -> &'static str {
     match cipher {
         Cipher::Sm4Gcm => "sm4_gcm",
         Cipher::Aes256Gcm => "aes256_gcm",
+        Cipher::AuthOnly => "sm4_gmac",
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use tierstream_loader::pack::DictionarySize;
 use tierstream_storage::catalog::CatalogKind;
 use tierstream_storage::format::MANIFEST_NAME;
 use tierstream_storage::io::{EngineChoice, ServiceConfig};
@@ -115,13 +116,18 @@ impl IoArgs {
 /// How data is sealed.
 #[derive(Debug, Args)]
 pub(crate) struct SealArgs {
-    /// sm4-gcm or aes-256-gcm
+    /// sm4-gcm or aes-256-gcm; or none: authenticated, but readable to all who can read the disk
     #[arg(long, value_name = "NAME", default_value = "sm4-gcm", value_parser = parse::<Cipher>)]
     pub(crate) cipher: Cipher,
 
     /// Compression before sealing: none or zstd. zstd makes stored lengths tell how well blocks compressed
     #[arg(long, value_name = "NAME", default_value = "none", value_parser = parse::<Codec>)]
     pub(crate) codec: Codec,
+
+    /// With --codec zstd, compress with a dictionary of this size trained on the input: a size, or auto. Helps where
+    /// blocks are small
+    #[arg(long, value_name = "SIZE", value_parser = parse_dictionary)]
+    pub(crate) dictionary: Option<DictionarySize>,
 
     /// Stored length of a block: a multiple of 4K up to 16M. A sample costs at least one block of reading
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = parse_block_size)]
@@ -186,6 +192,13 @@ pub(crate) fn parse_block_size(text: &str) -> std::result::Result<u32, String> {
         .ok_or_else(|| format!("a block of {size} bytes; use a multiple of 4K up to 16M"))
 }
 
+pub(crate) fn parse_dictionary(text: &str) -> std::result::Result<DictionarySize, String> {
+    match text {
+        "auto" => Ok(DictionarySize::Auto),
+        _ => parse_size(text).map(DictionarySize::Bytes).map_err(|error| format!("{error}; or `auto`")),
+    }
+}
+
 /// Compression before sealing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Codec {
@@ -230,6 +243,9 @@ mod tests {
         }
         assert_eq!(parse_block_size("64K"), Ok(65536));
         assert!(parse_block_size("5000").is_err() && parse_block_size("32M").is_err());
+        assert_eq!(parse_dictionary("64K"), Ok(DictionarySize::Bytes(65536)));
+        assert_eq!(parse_dictionary("auto"), Ok(DictionarySize::Auto));
+        assert!(parse_dictionary("big").unwrap_err().contains("auto"));
         assert!(parse_positive("0").unwrap_err().contains("hint"));
         assert_eq!(parse_write_rate("50M"), Ok(WriteRate::per_second(50 << 20)));
         assert_eq!(parse_write_rate("2T/day"), Ok(WriteRate::per_day(2 << 40)));

@@ -130,6 +130,7 @@ impl Demo {
             overwrite: true,
             cipher: Cipher::Sm4Gcm,
             compressed: false,
+            dictionary: None,
             block_bytes: BLOCK_BYTES,
             shard_bytes: SHARD_BYTES,
             layout: Layout::Cut { sample_bytes: SAMPLE_BYTES, dtype: Dtype::U8 },

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 use tierstream_loader::{Dataset, RECORD_NAMES, name_of};
-use tierstream_storage::format::{Header, MANIFEST_NAME};
+use tierstream_storage::format::{Header, MANIFEST_NAME, SectionType};
 use tierstream_storage::store::peek_header;
-use tierstream_storage::units::human_bytes;
+use tierstream_storage::units::{human_bytes, to_u64};
 use tierstream_storage::{DataSetInfo, Error, ErrorKind, Result, Store, StoreConfig};
 
 use crate::args::{block_bytes_of, open_key};
@@ -143,11 +143,8 @@ impl Inspect {
             ("samples", format!("{} of `{}`: {} {:?}", info.records, field.name, field.dtype, field.shape)),
             ("payload", human_bytes(info.payload_bytes)),
             ("stored", format!("{} in {} shards", human_bytes(info.file_bytes), info.shards.len())),
-            (
-                "sealed with",
-                format!("{}, blocks of {}", info.cipher, human_bytes(u64::from(info.block_bytes))),
-            ),
-            ("codec", if info.compressed { "zstd where it pays" } else { "none" }.to_owned()),
+            ("cipher", format!("{}, blocks of {}", info.cipher, human_bytes(u64::from(info.block_bytes)))),
+            ("codec", codec(&dataset)?),
             ("made from", info.source.to_string()),
         ]);
         for sample in &samples {
@@ -179,6 +176,22 @@ impl Inspect {
         }
         Ok(reports)
     }
+}
+
+/// How the blocks of a data set are compressed.
+fn codec(dataset: &Dataset) -> Result<String> {
+    let info = dataset.info();
+    if !info.compressed {
+        return Ok("none".to_owned());
+    }
+    let dictionary = match info.shards.is_empty() {
+        true => None,
+        false => dataset.source().section(info, 0, SectionType::DICTIONARY)?,
+    };
+    Ok(match dictionary {
+        Some(bytes) => format!("zstd where it pays, dictionary of {}", human_bytes(to_u64(bytes.len()))),
+        None => "zstd where it pays".to_owned(),
+    })
 }
 
 impl FileReport {

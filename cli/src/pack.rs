@@ -8,7 +8,7 @@ use clap::Args;
 use tierstream_loader::Dtype;
 use tierstream_loader::pack::{Input, Layout, PackConfig, PackProgress, PackReport, pack};
 use tierstream_storage::Result;
-use tierstream_storage::keys::KeyProvider;
+use tierstream_storage::keys::{Cipher, KeyProvider};
 use tierstream_storage::units::human_bytes;
 
 use crate::args::{Codec, IoArgs, KeyArgs, SealArgs, parse};
@@ -85,6 +85,7 @@ pub(crate) fn config(seal: &SealArgs, io: &IoArgs) -> PackConfig {
         overwrite: false,
         cipher: seal.cipher,
         compressed: seal.codec == Codec::Zstd,
+        dictionary: seal.dictionary,
         block_bytes: seal.block_size,
         shard_bytes: seal.shard_mib << 20,
         layout: Layout::PerFile,
@@ -100,6 +101,11 @@ pub(crate) fn run(
     keys: &Arc<dyn KeyProvider>,
     interrupt: &Interrupt,
 ) -> Result<PackReport> {
+    if !config.cipher.encrypts() {
+        output::say(
+            "warning: --cipher none: the samples are not encrypted; all who can read the disk can read them",
+        );
+    }
     let progress = PackProgress::default();
     let bar = output::byte_bar(input.bytes(), "packing");
     let work = || pack(input, config, keys, &progress);
@@ -126,11 +132,17 @@ fn summary(report: &PackReport) -> String {
     if report.left_out > 0 {
         text += &format!("left out: {} links to directories or special files\n", report.left_out);
     }
+    if report.dictionary_bytes > 0 {
+        text += &format!("compressed with a dictionary of {}\n", human_bytes(report.dictionary_bytes));
+    }
+    let sealed =
+        if report.cipher == Cipher::AuthOnly.name() { "authenticated but not encrypted" } else { "sealed" };
     text + &format!(
-        "{}: generation {}, {} shards, {} sealed\n",
+        "{}: generation {}, {} shards, {} {sealed} (cipher {})\n",
         report.output.display(),
         report.generation,
         report.shards,
-        human_bytes(report.stored_bytes)
+        human_bytes(report.stored_bytes),
+        report.cipher
     )
 }

@@ -37,6 +37,7 @@ struct Verdict {
     blocks: u64,
     bytes: u64,
     generation: u64,
+    cipher: &'static str,
     error_count: u64,
     errors: Vec<String>,
 }
@@ -71,6 +72,7 @@ impl Verify {
                 blocks: report.blocks,
                 bytes: report.bytes,
                 generation: report.generation,
+                cipher: report.cipher,
                 error_count: report.error_count,
                 errors: report.errors.iter().map(ToString::to_string).collect(),
             })?;
@@ -78,12 +80,13 @@ impl Verify {
         if ok {
             if !self.json {
                 output::result(&format!(
-                    "{}: whole: {} blocks in {} shards, {}, generation {}\n",
+                    "{}: whole: {} blocks in {} shards, {}, generation {}, cipher {}\n",
                     self.data.display(),
                     report.blocks,
                     report.shards,
                     human_bytes(report.bytes),
-                    report.generation
+                    report.generation,
+                    report.cipher
                 ))?;
             }
             return Ok(ExitCode::SUCCESS);

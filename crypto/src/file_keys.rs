@@ -76,7 +76,7 @@ impl FileKeys {
     #[must_use]
     pub fn mac(&self, header: &[u8]) -> [u8; MAC_BYTES] {
         match self.cipher {
-            Cipher::Sm4Gcm => hmac_of::<Hmac<sm3::Sm3>>(&*self.mac, header),
+            Cipher::Sm4Gcm | Cipher::AuthOnly => hmac_of::<Hmac<sm3::Sm3>>(&*self.mac, header),
             Cipher::Aes256Gcm => hmac_of::<Hmac<sha2::Sha256>>(&*self.mac, header),
         }
     }
@@ -105,7 +105,9 @@ fn hmac_of<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> [u8; MAC_BYTES] {
 pub(crate) fn expand(cipher: Cipher, salt: &[u8], ikm: &[u8], label: &str, context: &[u8], out: &mut [u8]) {
     let info = [label.as_bytes(), context];
     let expanded = match cipher {
-        Cipher::Sm4Gcm => Hkdf::<sm3::Sm3>::new(Some(salt), ikm).expand_multi_info(&info, out),
+        Cipher::Sm4Gcm | Cipher::AuthOnly => {
+            Hkdf::<sm3::Sm3>::new(Some(salt), ikm).expand_multi_info(&info, out)
+        }
         Cipher::Aes256Gcm => Hkdf::<sha2::Sha256>::new(Some(salt), ikm).expand_multi_info(&info, out),
     };
     expanded.expect("an output of at most 255 hashes");

@@ -105,6 +105,7 @@ pub fn forced_kernel() -> Option<&'static str> {
 /// # Errors
 /// `Misuse` when the key has not [`Cipher::key_bytes`] bytes.
 pub fn aead(cipher: Cipher, key: &[u8]) -> Result<Box<dyn Aead>> {
+    let cipher = cipher.engine();
     let forced = FORCED.get().copied().filter(|entry| entry.cipher == cipher);
     let best = || ENTRIES.iter().find(|entry| entry.cipher == cipher && entry.runs_here());
     forced.or_else(best).expect("the last kernel of a cipher runs everywhere").aead(key)

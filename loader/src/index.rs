@@ -6,7 +6,7 @@ use tierstream_storage::units::{ByteRange, align_up, to_u64, to_usize};
 use tierstream_storage::{DataSetInfo, Error, ErrorKind, RangeSource, Result, ShardInfo};
 
 /// Where each record ends.
-pub(crate) const RECORD_ENDS: SectionType = SectionType(16);
+pub(crate) const RECORD_ENDS: SectionType = SectionType(20);
 /// What a record looks like, as JSON.
 pub(crate) const SCHEMA: SectionType = SectionType(17);
 /// Names of the records.
@@ -14,7 +14,10 @@ pub const RECORD_NAMES: SectionType = SectionType(18);
 /// The length of every record, where all have the same.
 pub(crate) const RECORD_LENGTH: SectionType = SectionType(19);
 
-/// The index of one shard, as far as reading samples needs it: at most 8 bytes a sample.
+/// Bytes of an entry of [`RECORD_ENDS`]: 40 bits, where a payload has at most 2^36 bytes.
+const END_BYTES: usize = 5;
+
+/// The index of one shard, as far as reading samples needs it: 5 bytes a sample, none where all have the same length.
 #[derive(Clone, Debug)]
 pub struct ShardIndex {
     ends: Ends,
@@ -47,7 +50,7 @@ impl ShardIndex {
         } else {
             let section = source.section(set, number, RECORD_ENDS)?;
             let section = section.ok_or_else(|| corrupt("the index does not say where records end"))?;
-            if Some(to_u64(section.len())) != shard.records.checked_mul(8) {
+            if Some(to_u64(section.len())) != shard.records.checked_mul(to_u64(END_BYTES)) {
                 return Err(corrupt("the index does not have one entry for each record"));
             }
             Ends::Each(section)
@@ -66,6 +69,15 @@ impl ShardIndex {
         Ok(index)
     }
 
+    /// Memory that it takes beside this structure.
+    #[must_use]
+    pub fn mapped_bytes(&self) -> usize {
+        match &self.ends {
+            Ends::Each(section) => section.mapped_bytes(),
+            Ends::Every(_) => 0,
+        }
+    }
+
     /// Where record `number` of the shard lies in its payload. None when there is no such record, or when the index
     /// contradicts itself.
     #[must_use]
@@ -81,8 +93,10 @@ impl ShardIndex {
             }
             Ends::Each(ends) => {
                 let end = |number: u64| {
-                    let at = to_usize(number) * 8;
-                    Some(u64::from_le_bytes(ends.get(at..at + 8)?.try_into().ok()?))
+                    let at = to_usize(number) * END_BYTES;
+                    let mut end = [0; 8];
+                    end[..END_BYTES].copy_from_slice(ends.get(at..at + END_BYTES)?);
+                    Some(u64::from_le_bytes(end))
                 };
                 let before = if number == 0 { 0 } else { end(number - 1)? };
                 if before > self.payload_bytes {
@@ -93,6 +107,12 @@ impl ShardIndex {
         };
         (range.start <= range.end && range.end <= self.payload_bytes).then_some(range)
     }
+}
+
+/// Appends the entry of a record that ends at `end` of the payload.
+pub(crate) fn push_end(ends: &mut Vec<u8>, end: u64) {
+    debug_assert!(end < 1 << (8 * END_BYTES), "a payload of at most 64 GiB");
+    ends.extend_from_slice(&end.to_le_bytes()[..END_BYTES]);
 }
 
 /// Encodes the names section: the end of each name, then the names.

@@ -28,17 +28,33 @@ pub enum Cipher {
     Sm4Gcm,
     /// AES-256 (FIPS 197) in Galois/counter mode (SP 800-38D), 256-bit key.
     Aes256Gcm,
+    /// No encryption: the bytes stay readable and are authenticated with SM4-GMAC (SP 800-38D over SM4), 128-bit key.
+    /// Its [`aead`](crate::aead()) is SM4-GCM; whoever uses it gives all bytes as AAD and an empty body.
+    AuthOnly,
 }
 
 impl Cipher {
-    /// All ciphers, in the order of their numbers.
+    /// All ciphers that encrypt, in the order of their numbers.
     pub const ALL: [Self; 2] = [Self::Sm4Gcm, Self::Aes256Gcm];
+    /// All that a header can name.
+    const KNOWN: [Self; 3] = [Self::Sm4Gcm, Self::Aes256Gcm, Self::AuthOnly];
+
+    /// The cipher whose kernels do its work.
+    pub(crate) fn engine(self) -> Self {
+        if self == Self::AuthOnly { Self::Sm4Gcm } else { self }
+    }
+
+    /// Whether what it seals can be read only with the key.
+    #[must_use]
+    pub fn encrypts(self) -> bool {
+        self != Self::AuthOnly
+    }
 
     /// Key length in bytes.
     #[must_use]
     pub fn key_bytes(self) -> usize {
         match self {
-            Self::Sm4Gcm => 16,
+            Self::Sm4Gcm | Self::AuthOnly => 16,
             Self::Aes256Gcm => 32,
         }
     }
@@ -49,13 +65,14 @@ impl Cipher {
         match self {
             Self::Sm4Gcm => 1,
             Self::Aes256Gcm => 2,
+            Self::AuthOnly => 3,
         }
     }
 
     /// The cipher of a file header's number, if it is one.
     #[must_use]
     pub fn from_id(id: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|cipher| cipher.id() == id)
+        Self::KNOWN.into_iter().find(|cipher| cipher.id() == id)
     }
 
     /// The name in options, reports and messages.
@@ -64,6 +81,7 @@ impl Cipher {
         match self {
             Self::Sm4Gcm => "sm4-gcm",
             Self::Aes256Gcm => "aes-256-gcm",
+            Self::AuthOnly => "none",
         }
     }
 }
@@ -78,10 +96,10 @@ impl FromStr for Cipher {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|cipher| cipher.name() == text).ok_or_else(|| {
+        Self::KNOWN.into_iter().find(|cipher| cipher.name() == text).ok_or_else(|| {
             Error::new(
                 ErrorKind::Unsupported,
-                format!("unknown cipher `{text}`, expected `sm4-gcm` or `aes-256-gcm`"),
+                format!("unknown cipher `{text}`, expected `sm4-gcm`, `aes-256-gcm` or `none`"),
             )
         })
     }

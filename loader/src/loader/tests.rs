@@ -51,6 +51,7 @@ fn fixture(layout: Layout) -> Fixture {
         overwrite: false,
         cipher: Cipher::Sm4Gcm,
         compressed: false,
+        dictionary: None,
         block_bytes: BLOCK,
         shard_bytes: 30_000,
         layout,

@@ -4,6 +4,7 @@
 //! same input gives the same samples in the same order, whatever the number of threads. Memory is bounded by the write
 //! buffers, not by the input. The data set appears under its name only when it is complete.
 
+mod dictionary;
 mod input;
 mod shards;
 
@@ -18,6 +19,7 @@ use serde::Serialize;
 use tierstream_storage::io::{EngineReport, ServiceConfig};
 use tierstream_storage::keys::{Cipher, KeyProvider};
 use tierstream_storage::store::SealedShard;
+use tierstream_storage::units::to_u64;
 use tierstream_storage::{DataSetWriter, Error, ErrorKind, Result, WriteContext};
 
 use crate::schema::{Dtype, Field, Schema};
@@ -38,6 +40,16 @@ pub enum Layout {
     },
 }
 
+/// How long a zstd dictionary is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DictionarySize {
+    /// As zstd does by default, shorter for a small input, and none where there is nothing to learn.
+    Auto,
+    /// At most so many bytes.
+    Bytes(u64),
+}
+
 /// Settings of a pack.
 #[derive(Clone, Debug)]
 pub struct PackConfig {
@@ -49,6 +61,8 @@ pub struct PackConfig {
     pub cipher: Cipher,
     /// Whether blocks are compressed with zstd where that pays.
     pub compressed: bool,
+    /// Whether they are compressed with a dictionary trained on the input.
+    pub dictionary: Option<DictionarySize>,
     /// Stored length of a full block.
     pub block_bytes: u32,
     /// Payload after which a new shard is begun.
@@ -118,6 +132,10 @@ pub struct PackReport {
     pub padded_bytes: u64,
     /// Shards written.
     pub shards: u64,
+    /// How blocks are sealed; with `none` they are readable to all who can read the disk.
+    pub cipher: String,
+    /// Bytes of the dictionary that blocks were compressed with; 0 without one.
+    pub dictionary_bytes: u64,
     /// Bytes on disk, sealed.
     pub stored_bytes: u64,
     /// Links to directories and special files that were left out.
@@ -141,8 +159,13 @@ pub fn pack(
     let plans = shards::plan(input, config.layout, config.shard_bytes)?;
     refuse_output_within_input(input, config)?;
     let threads = config.threads.clamp(1, plans.len());
+    if config.dictionary.is_some() && !config.compressed {
+        let why = "a dictionary without compression";
+        return Err(Error::new(ErrorKind::Misuse, "pack", why).hint("add --codec zstd"));
+    }
+    let dictionary = dictionary::train(input, config)?;
     let context = WriteContext::new(&config.io, config.block_bytes, threads)?;
-    let writer = DataSetWriter::create(
+    let mut writer = DataSetWriter::create(
         &context,
         Arc::clone(keys),
         &config.output,
@@ -152,6 +175,9 @@ pub fn pack(
         config.block_bytes,
         1,
     )?;
+    if let Some(dictionary) = &dictionary {
+        writer = writer.with_dictionary(dictionary)?;
+    }
     let sealed = write_shards(input, &schema, &plans, &writer, threads, progress)?;
     let samples = plans.iter().map(|plan| plan.records).sum();
     let stored_bytes = sealed.iter().map(SealedShard::file_bytes).sum();
@@ -169,6 +195,8 @@ pub fn pack(
             Layout::Cut { sample_bytes, .. } => samples * sample_bytes - input.bytes(),
         },
         shards,
+        cipher: config.cipher.name().to_owned(),
+        dictionary_bytes: dictionary.map_or(0, |bytes| to_u64(bytes.len())),
         stored_bytes,
         left_out: input.left_out(),
         io_engine: (*name).to_owned(),
@@ -191,6 +219,7 @@ pub fn source_of(input: &Input, config: &PackConfig) -> serde_json::Value {
         "layout": layout,
         "cipher": config.cipher.name(),
         "compressed": config.compressed,
+        "dictionary": config.dictionary,
         "block_bytes": config.block_bytes,
         "shard_bytes": config.shard_bytes,
     })

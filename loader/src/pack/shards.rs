@@ -8,7 +8,7 @@ use tierstream_storage::store::{SealedShard, SealedWriter};
 use tierstream_storage::{DataSetWriter, Error, ErrorKind, Result};
 
 use super::{Input, Layout, PackProgress};
-use crate::index::{RECORD_ENDS, RECORD_LENGTH, RECORD_NAMES, SCHEMA, encode_names};
+use crate::index::{RECORD_ENDS, RECORD_LENGTH, RECORD_NAMES, SCHEMA, encode_names, push_end};
 use crate::schema::Schema;
 
 /// Bytes read from an input file at a time.
@@ -90,11 +90,11 @@ pub(super) fn write(
         .map_err(|error| Error::new(ErrorKind::Misuse, "pack", format!("schema: {error}")))?;
     let sections = match &plan.part {
         Part::Files(files) => {
-            let mut ends = Vec::with_capacity(files.len() * 8);
+            let mut ends = Vec::new();
             for number in files.clone() {
                 shard.align()?;
                 copy(input, number, 0, input.files()[number].bytes, &mut shard, progress)?;
-                ends.extend_from_slice(&shard.payload_bytes().to_le_bytes());
+                push_end(&mut ends, shard.payload_bytes());
             }
             let names: Vec<String> =
                 input.files()[files.clone()].iter().map(|file| file.name.clone()).collect();

@@ -18,6 +18,7 @@ fn config(dir: &Path, layout: Layout) -> PackConfig {
         overwrite: false,
         cipher: Cipher::Sm4Gcm,
         compressed: true,
+        dictionary: None,
         block_bytes: 8192,
         shard_bytes: 50_000,
         layout,

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use tierstream_crypto::{FileKeys, Nonce};
+use tierstream_crypto::{Cipher, FileKeys, Nonce, TAG_BYTES};
+use zstd::zstd_safe::{CCtx, DCtx};
 
+use super::dictionary::Dictionary;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, Coding, FileId, SealParams, TRAILER_BYTES, Trailer, stored_bytes};
 use crate::units::{ALIGN_BYTES, to_u64, to_usize};
 
 /// zstd level: 1 decompresses as fast as the higher ones and compresses far faster; blocks of 64 KiB leave little for a
 /// higher level to find.
-const ZSTD_LEVEL: i32 = 1;
+pub(super) const ZSTD_LEVEL: i32 = 1;
 
 /// Seals and opens the blocks of one file.
 #[derive(Clone, Debug)]
@@ -18,14 +20,17 @@ pub struct BlockCodec {
     keys: Arc<FileKeys>,
     file_id: FileId,
     compressed: bool,
+    // Whether the cipher hides anything; without, bodies lie as they are and the tag covers them as AAD.
+    encrypts: bool,
     block_bytes: usize,
+    dictionary: Option<Arc<Dictionary>>,
 }
 
 /// Working memory of one thread: compression contexts and a block between the two steps.
 pub struct Scratch {
     bytes: Vec<u8>,
-    compressor: zstd::bulk::Compressor<'static>,
-    decompressor: zstd::bulk::Decompressor<'static>,
+    compressor: CCtx<'static>,
+    decompressor: DCtx<'static>,
 }
 
 impl std::fmt::Debug for Scratch {
@@ -40,11 +45,11 @@ impl Scratch {
     /// # Errors
     /// `Full` without memory.
     pub fn new() -> Result<Self> {
-        let full = |error| Error::new(ErrorKind::Full, "allocate", format!("zstd: {error}"));
+        let full = || Error::new(ErrorKind::Full, "allocate", "no memory for zstd");
         Ok(Self {
             bytes: Vec::new(),
-            compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL).map_err(full)?,
-            decompressor: zstd::bulk::Decompressor::new().map_err(full)?,
+            compressor: CCtx::try_create().ok_or_else(full)?,
+            decompressor: DCtx::try_create().ok_or_else(full)?,
         })
     }
 
@@ -60,8 +65,26 @@ impl BlockCodec {
     /// The codec of the file that `params` describe.
     #[must_use]
     pub fn new(keys: Arc<FileKeys>, params: &SealParams) -> Self {
-        let block_bytes = to_usize(u64::from(params.block_bytes));
-        Self { keys, file_id: params.file_id, compressed: params.compressed, block_bytes }
+        Self {
+            keys,
+            file_id: params.file_id,
+            compressed: params.compressed,
+            encrypts: params.cipher != Cipher::AuthOnly,
+            block_bytes: to_usize(u64::from(params.block_bytes)),
+            dictionary: None,
+        }
+    }
+
+    /// The same codec with the file's dictionary. It must have been made for what the codec is to do.
+    #[must_use]
+    pub fn with_dictionary(self, dictionary: Arc<Dictionary>) -> Self {
+        Self { dictionary: Some(dictionary), ..self }
+    }
+
+    /// The file's dictionary, if it has one.
+    #[must_use]
+    pub fn dictionary(&self) -> Option<&Arc<Dictionary>> {
+        self.dictionary.as_ref()
     }
 
     /// The kernel that seals and opens.
@@ -91,7 +114,8 @@ impl BlockCodec {
             None => (Coding::Raw, plain_bytes),
         };
         let stored = to_usize(stored_bytes(to_u64(coded_bytes)));
-        let (body, trailer_bytes) = block[..stored].split_at_mut(stored - TRAILER_BYTES);
+        let block = &mut block[..stored];
+        let (body, trailer_bytes) = block.split_at_mut(stored - TRAILER_BYTES);
         // Stale bytes of an earlier block must not be sealed into this one.
         body[coded_bytes..].fill(0);
         let trailer = Trailer {
@@ -102,8 +126,15 @@ impl BlockCodec {
             plain_bytes: u32_of(plain_bytes),
             coded_bytes: u32_of(coded_bytes),
         };
-        let tag = self.keys.block_cipher().seal_in_place(&nonce(kind, number), &trailer.aad(), body);
-        trailer.write(&tag, trailer_bytes.try_into().expect("64 bytes"));
+        let (cipher, nonce) = (self.keys.block_cipher(), nonce(kind, number));
+        if self.encrypts {
+            let tag = cipher.seal_in_place(&nonce, &trailer.aad(), body);
+            trailer.write(&tag, trailer_bytes.try_into().expect("64 bytes"));
+        } else {
+            trailer.write(&[0; TAG_BYTES], trailer_bytes.try_into().expect("64 bytes"));
+            let (covered, tag) = block.split_at_mut(stored - TAG_BYTES);
+            tag.copy_from_slice(&cipher.seal_in_place(&nonce, covered, &mut []));
+        }
         stored
     }
 
@@ -121,7 +152,12 @@ impl BlockCodec {
         // Room for a result that is just good enough: zstd stops early when it does not fit.
         let limit = raw_stored - ALIGN_BYTES - TRAILER_BYTES;
         scratch.bytes(limit);
-        let coded = scratch.compressor.compress_to_buffer(plain, &mut scratch.bytes[..limit]).ok()?;
+        let (compressor, room) = (&mut scratch.compressor, &mut scratch.bytes[..limit]);
+        let coded = match self.dictionary.as_ref().and_then(|dictionary| dictionary.encoder()) {
+            Some(dictionary) => compressor.compress_using_cdict(room, plain, dictionary),
+            None => compressor.compress(room, plain, ZSTD_LEVEL),
+        };
+        let coded = coded.ok()?;
         plain.get_mut(..coded)?.copy_from_slice(&scratch.bytes[..coded]);
         Some(coded)
     }
@@ -177,24 +213,53 @@ impl BlockCodec {
         }
         let (cipher, nonce, aad) = (self.keys.block_cipher(), nonce(kind, number), trailer.aad());
         let mismatch = |_| corrupt("tag mismatch");
-        match trailer.coding {
-            Coding::Raw => {
-                cipher.open_into(&nonce, &aad, body, &mut plain[..body.len()], &tag).map_err(mismatch)
-            }
-            Coding::Zstd => {
-                let coded = scratch.bytes(body.len());
-                cipher.open_into(&nonce, &aad, body, coded, &tag).map_err(mismatch)?;
-                let plain = &mut plain[..plain_bytes];
-                // Authentic bytes that do not decompress were written by a faulty writer.
-                match scratch.decompressor.decompress_to_buffer(&scratch.bytes[..coded_bytes], &mut *plain) {
-                    Ok(len) if len == plain_bytes => Ok(()),
-                    outcome => {
-                        plain.fill(0);
-                        Err(corrupt(&format!("zstd: expected {plain_bytes} bytes, got {outcome:?}")))
-                    }
-                }
+        if !self.encrypts {
+            let covered = &stored[..stored.len() - TAG_BYTES];
+            if let Err(error) = cipher.open_in_place(&nonce, covered, &mut [], &tag) {
+                plain.fill(0);
+                return Err(mismatch(error));
             }
         }
+        match (trailer.coding, self.encrypts) {
+            (Coding::Raw, true) => {
+                cipher.open_into(&nonce, &aad, body, &mut plain[..body.len()], &tag).map_err(mismatch)
+            }
+            (Coding::Raw, false) => {
+                plain[..plain_bytes].copy_from_slice(&body[..plain_bytes]);
+                Ok(())
+            }
+            (Coding::Zstd, true) => {
+                let coded = scratch.bytes(body.len());
+                cipher.open_into(&nonce, &aad, body, coded, &tag).map_err(mismatch)?;
+                let Scratch { bytes, decompressor, .. } = scratch;
+                self.decompress(decompressor, &bytes[..coded_bytes], &mut plain[..plain_bytes])
+                    .map_err(|why| corrupt(&why))
+            }
+            (Coding::Zstd, false) => self
+                .decompress(&mut scratch.decompressor, &body[..coded_bytes], &mut plain[..plain_bytes])
+                .map_err(|why| corrupt(&why)),
+        }
+    }
+
+    /// Fills `plain` from the zstd frame `coded`, which was authenticated: one that does not give exactly as many bytes
+    /// was written by a faulty writer. zstd writes to `plain` alone and takes no memory by what a frame claims.
+    fn decompress(
+        &self,
+        decompressor: &mut DCtx<'static>,
+        coded: &[u8],
+        plain: &mut [u8],
+    ) -> std::result::Result<(), String> {
+        let outcome = match &self.dictionary {
+            Some(dictionary) => decompressor.decompress_using_ddict(plain, coded, dictionary.decoder()),
+            None => decompressor.decompress(plain, coded),
+        };
+        let found = match outcome {
+            Ok(len) if len == plain.len() => return Ok(()),
+            Ok(len) => format!("{len} bytes"),
+            Err(code) => zstd::zstd_safe::get_error_name(code).to_owned(),
+        };
+        plain.fill(0);
+        Err(format!("zstd: {found}, expected {} bytes", plain.len()))
     }
 }
 

@@ -5,9 +5,11 @@
 //! where the bytes came from nor who wants them.
 
 mod block;
+mod dictionary;
 mod header;
 mod rewrap;
 
 pub use block::{BlockCodec, Scratch};
+pub use dictionary::{DICTIONARY_BYTES_MIN, Dictionary};
 pub use header::{FinalSizes, SealedHeader, Sealer, open_header, seal_header};
 pub use rewrap::{add_wrap, remove_wraps};

@@ -287,12 +287,13 @@ impl SealParams {
 /// SM4 keys are derived with SM3 (1), AES keys with SHA-256 (2).
 fn kdf_id(cipher: Cipher) -> u8 {
     match cipher {
-        Cipher::Sm4Gcm => 1,
+        Cipher::Sm4Gcm | Cipher::AuthOnly => 1,
         Cipher::Aes256Gcm => 2,
     }
 }
 
-fn check_sizes(block_bytes: u32, record_align: u32) -> std::result::Result<(), String> {
+/// Checks the limits on the lengths of blocks and the alignment of records.
+pub(super) fn check_sizes(block_bytes: u32, record_align: u32) -> std::result::Result<(), String> {
     let sector = u32::try_from(ALIGN_BYTES).expect("4096");
     if !(BLOCK_BYTES_MIN..=BLOCK_BYTES_MAX).contains(&block_bytes) || !block_bytes.is_multiple_of(sector) {
         return Err(format!(

@@ -18,25 +18,31 @@ pub struct SectionType(pub u32);
 impl SectionType {
     /// Where each stored data block ends, for files whose blocks vary in length.
     pub const BLOCK_TABLE: Self = Self(1);
+    /// The zstd dictionary that the data blocks were compressed with, for files that have one.
+    pub const DICTIONARY: Self = Self(2);
 
     /// Types a reader of this version understands, of storage's own.
     fn is_known(self) -> bool {
-        self == Self::BLOCK_TABLE || self.0 >= 16
+        self == Self::BLOCK_TABLE || self == Self::DICTIONARY || self.0 >= 16
     }
 }
 
-/// A parsed directory over the bytes of an index.
+/// Length that holds any directory: a reader needs no more of an index to know its sections.
+pub const INDEX_HEAD_BYTES: u64 = 8 + SECTIONS_MAX as u64 * ENTRY_BYTES as u64;
+
+/// A parsed directory of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
-    sections: Vec<(SectionType, Range<usize>)>,
+    sections: Vec<(SectionType, Range<u64>)>,
 }
 
 impl Index {
-    /// Reads the directory at the start of `bytes`, the whole index.
+    /// Reads the directory at the start of an index of `index_bytes` bytes. `bytes` are its first
+    /// [`INDEX_HEAD_BYTES`], or all if there are fewer.
     ///
     /// # Errors
     /// `Corrupt` when it is malformed, `Unsupported` when it has a critical section of an unknown type.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    pub fn parse(bytes: &[u8], index_bytes: u64) -> Result<Self> {
         if bytes.len() < 8 || bytes[..4] != *MAGIC {
             return Err(corrupt("the index does not begin with `TSIX`"));
         }
@@ -48,12 +54,12 @@ impl Index {
         if bytes.len() < directory {
             return Err(corrupt(format!("index of {} bytes ends within its directory", bytes.len())));
         }
-        let mut sections: Vec<(SectionType, Range<usize>)> = Vec::new();
+        let mut sections: Vec<(SectionType, Range<u64>)> = Vec::new();
         let mut end_of_last = to_u64(directory);
         for entry in bytes[8..directory].chunks_exact(ENTRY_BYTES) {
             let (section, flags) = (SectionType(u32_at(entry, 0)), u32_at(entry, 4));
             let (offset, len) = (u64_at(entry, 8), u64_at(entry, 16));
-            let end = offset.checked_add(len).filter(|end| *end <= to_u64(bytes.len()));
+            let end = offset.checked_add(len).filter(|end| *end <= index_bytes);
             let Some(end) = end.filter(|_| offset >= end_of_last && offset.is_multiple_of(8)) else {
                 return Err(corrupt(format!(
                     "section {} at {offset}, {len} bytes, is out of place",
@@ -72,14 +78,14 @@ impl Index {
             if sections.iter().any(|(known, _)| *known == section) {
                 return Err(corrupt(format!("section {} appears twice", section.0)));
             }
-            sections.push((section, to_usize(offset)..to_usize(end)));
+            sections.push((section, offset..end));
         }
         Ok(Self { sections })
     }
 
     /// Where a section lies in the index, if there is one.
     #[must_use]
-    pub fn section(&self, section: SectionType) -> Option<Range<usize>> {
+    pub fn section(&self, section: SectionType) -> Option<Range<u64>> {
         self.sections.iter().find(|(known, _)| *known == section).map(|(_, range)| range.clone())
     }
 

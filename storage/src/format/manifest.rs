@@ -1,9 +1,12 @@
 //! The manifest: which shards make a data set, each bound by its file id and header MAC.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use tierstream_crypto::MAC_BYTES;
 
 use super::FileId;
+use super::header::check_sizes;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The manifest's file name in a data set's directory.
@@ -25,6 +28,9 @@ pub struct Manifest {
     /// What the data set was made from; the packer's business.
     #[serde(default)]
     pub source: serde_json::Value,
+    /// Whether the shards' blocks may be compressed.
+    #[serde(default)]
+    pub compressed: bool,
     /// Stored length of a full block in every shard.
     pub block_bytes: u32,
     /// Records start at multiples of this in every shard.
@@ -73,6 +79,7 @@ impl Manifest {
             name,
             schema,
             source: serde_json::Value::Null,
+            compressed: false,
             block_bytes,
             record_align,
             payload_bytes: 0,
@@ -111,10 +118,16 @@ impl Manifest {
         };
         if sum(|shard| shard.payload_bytes) != Some(manifest.payload_bytes)
             || sum(|shard| shard.records) != Some(manifest.records)
+            || sum(|shard| shard.file_bytes).is_none()
         {
             return Err(corrupt("the manifest's sums are not those of its shards".to_owned()));
         }
+        check_sizes(manifest.block_bytes, manifest.record_align).map_err(corrupt)?;
+        let mut names = HashSet::new();
         for shard in &manifest.shards {
+            if !names.insert(&shard.file) {
+                return Err(corrupt(format!("two shards are named `{}`", shard.file.escape_debug())));
+            }
             if shard.file.is_empty() || shard.file.starts_with('.') || shard.file.contains(['/', '\0']) {
                 return Err(corrupt(format!("shard file name `{}`", shard.file.escape_debug())));
             }

@@ -11,7 +11,7 @@ mod slots;
 mod trailer;
 
 pub use header::{FileId, HEADER_BYTES, Header, Kind, PROLOGUE_BYTES, SealParams};
-pub use index::{Index, SectionType};
+pub use index::{INDEX_HEAD_BYTES, Index, SectionType};
 pub use manifest::{MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, ShardEntry};
 pub use slots::{WRAP_SLOTS, WrapSlot, put_wrap, wrap_slots};
 pub use trailer::{BlockKind, Coding, TRAILER_BYTES, Trailer};
@@ -24,6 +24,9 @@ pub const BLOCK_BYTES_MIN: u32 = 4096;
 pub const BLOCK_BYTES_MAX: u32 = 16 << 20;
 /// Most payload in one file, far below GCM's limits for one key.
 pub const PAYLOAD_BYTES_MAX: u64 = 64 << 30;
+
+/// Longest dictionary. zstd's own default is 110 KiB; more than a few times that is never worth its memory.
+pub const DICTIONARY_BYTES_MAX: u64 = 1 << 20;
 
 /// Payload bytes that fit a block of `block_bytes` stored bytes.
 #[must_use]

@@ -3,6 +3,7 @@ use tierstream_crypto::{Cipher, DataKey, KeyProvider, RootKey};
 
 use super::*;
 use crate::error::ErrorKind;
+use crate::units::to_usize;
 
 fn header(payload_bytes: u64, index_bytes: u64, wraps: usize) -> Header {
     let root = RootKey::random("format-test").unwrap();
@@ -69,7 +70,9 @@ fn broken_headers_are_refused_by_kind() {
     assert_eq!(change(0, b"X"), ErrorKind::Misuse);
     assert_eq!(change(8, &[2]), ErrorKind::Unsupported);
     assert_eq!(change(12, &[9]), ErrorKind::Unsupported);
-    assert_eq!(change(13, &[0]), ErrorKind::Unsupported, "unencrypted files are not read");
+    assert_eq!(change(13, &[0]), ErrorKind::Unsupported, "files without a key are not read");
+    assert_eq!(change(13, &[2]), ErrorKind::Unsupported, "AES with the key derivation of SM4");
+    assert_eq!(change(13, &[4]), ErrorKind::Unsupported);
     assert_eq!(change(14, &[2]), ErrorKind::Unsupported);
     assert_eq!(change(15, &[2]), ErrorKind::Unsupported);
     for (offset, bytes) in [
@@ -122,17 +125,19 @@ fn sections() -> Vec<(SectionType, Vec<u8>)> {
 #[test]
 fn an_index_comes_back_and_unknown_sections_are_skipped_unless_critical() {
     let bytes = Index::encode(&sections());
-    let index = Index::parse(&bytes).unwrap();
+    let parse = |bytes: &[u8]| Index::parse(bytes, to_u64(bytes.len()));
+    let index = parse(&bytes).unwrap();
     for (section, contents) in sections() {
-        assert_eq!(bytes[index.section(section).unwrap()], contents);
+        let range = index.section(section).unwrap();
+        assert_eq!(bytes[to_usize(range.start)..to_usize(range.end)], contents);
     }
     assert_eq!(index.section(SectionType(99)), None);
 
     let mut future = bytes.clone();
     future[8..12].copy_from_slice(&7_u32.to_le_bytes());
-    assert_eq!(Index::parse(&future).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(parse(&future).unwrap_err().kind(), ErrorKind::Unsupported);
     future[12] = 0;
-    Index::parse(&future).unwrap();
+    parse(&future).unwrap();
 }
 
 #[test]
@@ -141,7 +146,11 @@ fn broken_indexes_are_refused() {
     let change = |offset: usize, value: u64| {
         let mut bad = good.clone();
         bad[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
-        assert_eq!(Index::parse(&bad).unwrap_err().kind(), ErrorKind::Corrupt, "offset {offset}");
+        assert_eq!(
+            Index::parse(&bad, to_u64(bad.len())).unwrap_err().kind(),
+            ErrorKind::Corrupt,
+            "offset {offset}"
+        );
     };
     change(16, 0); // before the directory's end
     change(16, 81); // not a multiple of 8
@@ -150,11 +159,11 @@ fn broken_indexes_are_refused() {
     change(24, 20); // overlaps the next
     change(32, 16); // twice
     for len in 0..80 {
-        assert!(Index::parse(&good[..len]).is_err());
+        assert!(Index::parse(&good[..len], to_u64(len)).is_err());
     }
     let mut many = good.clone();
     many[4..8].copy_from_slice(&65_u32.to_le_bytes());
-    assert!(Index::parse(&many).is_err());
+    assert!(Index::parse(&many, to_u64(many.len())).is_err());
 }
 
 #[test]
@@ -194,7 +203,7 @@ proptest! {
         let mut random = crate::testing::Random::new(seed);
         let mut noise = vec![0; len];
         random.fill(&mut noise);
-        let _outcome = (Index::parse(&noise), Manifest::parse(&noise));
+        let _outcome = (Index::parse(&noise, to_u64(len)), Manifest::parse(&noise));
         // Near misses go deeper than noise.
         let mut bytes = header(random.below(1 << 20), random.below(1 << 16), 2).encode(|_| [0; 32]);
         let mut index = Index::encode(&sections());
@@ -203,7 +212,7 @@ proptest! {
             let at = crate::units::to_usize(random.below(crate::units::to_u64(index.len())));
             index[at] ^= 1 << random.below(8);
         }
-        let _outcome = (Header::parse(&bytes), Index::parse(&index));
+        let _outcome = (Header::parse(&bytes), Index::parse(&index, to_u64(index.len())));
         let mut trailer = [0; TRAILER_BYTES];
         random.fill(&mut trailer);
         trailer[..4].copy_from_slice(b"TSB1");

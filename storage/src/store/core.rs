@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tierstream_crypto::KeyProvider;
@@ -14,7 +14,7 @@ use super::stream::Reader;
 use super::{DataSetInfo, RangeRead, RangeSource, Section, StoreConfig};
 use crate::buf::{Arena, HeapAllocator};
 use crate::catalog::{self, CatalogStore};
-use crate::codec::Scratch;
+use crate::codec::{Dictionary, Scratch};
 use crate::device::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SectionType;
@@ -82,6 +82,7 @@ pub(super) struct Core {
     pub(super) files: Arc<FileTable>,
     pub(super) shards: RwLock<HashMap<FileNo, Arc<Shard>>>,
     pub(super) data_sets: RwLock<Vec<Arc<[FileNo]>>>,
+    pub(super) dictionaries: Mutex<Vec<Weak<Dictionary>>>,
     codec: Sender<Job>,
 }
 
@@ -177,6 +178,7 @@ impl Store {
             files,
             shards: RwLock::default(),
             data_sets: RwLock::default(),
+            dictionaries: Mutex::default(),
             codec,
             config,
         });
@@ -348,10 +350,7 @@ impl RangeSource for Store {
             Error::new(ErrorKind::Misuse, "read", format!("shard {shard} of {}", files.len()))
         })?;
         let file = self.core.shard(*number)?;
-        if file.header().index_bytes == 0 {
-            return Ok(None);
-        }
-        Ok(file.read_index(&self.core.reader())?.section(section))
+        super::index::read_section(&file, &self.core.reader(), section)
     }
 
     fn read(&self, set: &DataSetInfo, reads: &mut [RangeRead<'_>]) -> Result<()> {

@@ -81,7 +81,7 @@ impl DataSetInfo {
             source: manifest.source.clone(),
             cipher: header.params.cipher.name().to_owned(),
             cipher_kernel: kernel.to_owned(),
-            compressed: header.params.compressed,
+            compressed: manifest.compressed,
             block_bytes: manifest.block_bytes,
             record_align: manifest.record_align,
             payload_bytes: manifest.payload_bytes,

@@ -9,6 +9,7 @@
 mod config;
 mod core;
 mod data_set;
+mod index;
 mod load;
 mod open;
 mod publish;
@@ -22,8 +23,9 @@ mod write;
 pub use config::StoreConfig;
 pub use core::{Store, Urgency};
 pub use data_set::{DataSetInfo, ShardInfo};
+pub use index::Section;
 pub use publish::{DataSetWriter, SealedShard};
-pub use sealed_file::{Section, peek_header};
+pub use sealed_file::peek_header;
 pub use source::{RangeRead, RangeSource};
 pub use verify::{VerifyProgress, VerifyReport, verify};
 pub use write::{SealedWriter, WriteContext};

@@ -16,7 +16,9 @@ use super::stream::Reader;
 use crate::catalog::{Batch, Table};
 use crate::device::{Directory, fs};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BlockKind, FileId, Kind, MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, ShardEntry};
+use crate::format::{
+    BlockKind, Header, Kind, MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, SealParams, ShardEntry,
+};
 use crate::tier::FileNo;
 use crate::units::to_usize;
 
@@ -24,8 +26,17 @@ use crate::units::to_usize;
 pub(super) struct Shard {
     directory: Arc<Directory>,
     entry: ShardEntry,
-    data_set_id: FileId,
+    set: SealParams,
     opened: Mutex<Option<Arc<SealedFile>>>,
+}
+
+impl Shard {
+    /// Whether `header` is what the manifest says of this shard: all that readers go by was said there.
+    fn describes(&self, header: &Header) -> bool {
+        let found = SealParams { file_id: self.set.file_id, ..header.params };
+        let sizes = (header.file_bytes(), header.payload_bytes, header.record_count);
+        found == self.set && sizes == (self.entry.file_bytes, self.entry.payload_bytes, self.entry.records)
+    }
 }
 
 impl Core {
@@ -43,7 +54,9 @@ impl Core {
             return Err(Error::new(ErrorKind::Misuse, "open", why).at(file.path()));
         }
         self.check_rollback(&file)?;
-        let id = file.header().params.data_set_id;
+        let own = file.header().params;
+        let (id, params) =
+            (own.data_set_id, SealParams { kind: Kind::Shard, compressed: manifest.compressed, ..own });
         let warm = self.l2.as_ref().map_or(0, |l2| {
             l2.open_data_set(id);
             l2.resident_bytes(id)
@@ -59,7 +72,7 @@ impl Core {
                     shards.get(&number).is_some_and(|shard| shard.directory.path() == directory.path());
                 if !known {
                     let (directory, entry) = (Arc::clone(&directory), entry.clone());
-                    let shard = Shard { directory, entry, data_set_id: id, opened: Mutex::default() };
+                    let shard = Shard { directory, entry, set: params, opened: Mutex::default() };
                     shards.insert(number, Arc::new(shard));
                 }
                 number
@@ -90,19 +103,18 @@ impl Core {
             return Ok(Arc::clone(file));
         }
         let expected = Expected { id: shard.entry.file_id(), mac: shard.entry.mac };
-        let file = SealedFile::open(
+        let mut file = SealedFile::open(
             &self.reader(),
             &shard.directory,
             &shard.entry.file,
             &*self.keys,
             Some(expected),
         )?;
-        let header = file.header();
-        let belongs = header.params.kind == Kind::Shard && header.params.data_set_id == shard.data_set_id;
-        if !belongs || header.payload_bytes != shard.entry.payload_bytes {
+        if !shard.describes(file.header()) {
             let why = "the shard is not the one its manifest describes";
             return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
         }
+        file.share_dictionary(&mut self.dictionaries.lock().unwrap_or_else(PoisonError::into_inner));
         let file = Arc::new(file);
         *opened = Some(Arc::clone(&file));
         Ok(file)
@@ -152,8 +164,10 @@ pub(super) fn read_manifest(
         error
     })?;
     let header = file.header();
-    if header.params.kind != Kind::Manifest || header.payload_bytes > MANIFEST_BYTES_MAX {
-        let why = format!("a {} of {} bytes is no manifest", header.params.kind.name(), header.payload_bytes);
+    let params = &header.params;
+    // Uncompressed, so that the file is as long as what is read from it.
+    if params.kind != Kind::Manifest || params.compressed || header.payload_bytes > MANIFEST_BYTES_MAX {
+        let why = format!("a {} of {} bytes is no manifest", params.kind.name(), header.payload_bytes);
         return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
     }
     let mut json = Vec::with_capacity(to_usize(header.payload_bytes));
@@ -162,5 +176,9 @@ pub(super) fn read_manifest(
         Ok(())
     })?;
     let manifest = Manifest::parse(&json).map_err(|error| error.at(file.path()))?;
+    if (manifest.block_bytes, manifest.record_align) != (params.block_bytes, params.record_align) {
+        let why = "the manifest's header and its text give blocks or records other lengths";
+        return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
+    }
     Ok((file, manifest))
 }

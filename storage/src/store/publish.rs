@@ -12,6 +12,7 @@ use tierstream_crypto::{Cipher, KeyProvider};
 use super::open::read_manifest;
 use super::stream::Reader;
 use super::write::{SealedWriter, WriteContext};
+use crate::codec::Dictionary;
 use crate::device::{Directory, fs, sync_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileId, Kind, MANIFEST_NAME, Manifest, SealParams, SectionType, ShardEntry};
@@ -29,6 +30,7 @@ pub struct DataSetWriter<'a> {
     // locks no directories: what a killed writer leaves there stays.
     _lock: Option<fs::Lock>,
     params: SealParams,
+    dictionary: Option<Arc<Dictionary>>,
     published: bool,
 }
 
@@ -87,7 +89,29 @@ impl<'a> DataSetWriter<'a> {
         let directory =
             Directory::open(&partial).inspect_err(|_| drop(fs::remove_directory_all(&partial)))?;
         let target = target.to_owned();
-        Ok(Self { context, keys, target, partial, directory, _lock: lock, params, published: false })
+        Ok(Self {
+            context,
+            keys,
+            target,
+            partial,
+            directory,
+            _lock: lock,
+            params,
+            dictionary: None,
+            published: false,
+        })
+    }
+
+    /// Compresses the blocks of all shards with the zstd dictionary `bytes`; [`Dictionary::train`] makes one.
+    ///
+    /// # Errors
+    /// `Misuse` when the data set is not compressed, or zstd refuses the dictionary.
+    pub fn with_dictionary(mut self, bytes: &[u8]) -> Result<Self> {
+        if !self.params.compressed {
+            return Err(Error::new(ErrorKind::Misuse, "seal", "a dictionary without compression"));
+        }
+        self.dictionary = Some(Arc::new(Dictionary::for_sealing(bytes)?));
+        Ok(self)
     }
 
     /// Begins shard `number`. Shards may be written from several threads at once.
@@ -96,7 +120,12 @@ impl<'a> DataSetWriter<'a> {
     /// As the file system says.
     pub fn shard(&self, number: usize) -> Result<SealedWriter<'a>> {
         let params = SealParams { file_id: random_id()?, ..self.params };
-        SealedWriter::create(self.context, &self.directory, &shard_name(number), params, &*self.keys)
+        let shard =
+            SealedWriter::create(self.context, &self.directory, &shard_name(number), params, &*self.keys)?;
+        Ok(match &self.dictionary {
+            Some(dictionary) => shard.with_dictionary(Arc::clone(dictionary)),
+            None => shard,
+        })
     }
 
     /// Ends a shard that [`DataSetWriter::shard`] began under the same `number`, with its records and index sections.
@@ -134,6 +163,7 @@ impl<'a> DataSetWriter<'a> {
         let (parent, name) = split(&self.target)?;
         let mut manifest = Manifest::new(name, schema, self.params.block_bytes, self.params.record_align);
         manifest.source = source;
+        manifest.compressed = self.params.compressed;
         shards.into_iter().for_each(|SealedShard(entry)| manifest.push(entry));
         let params =
             SealParams { kind: Kind::Manifest, compressed: false, file_id: random_id()?, ..self.params };

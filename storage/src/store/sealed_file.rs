@@ -1,17 +1,16 @@
 //! One sealed file opened for reading: its header authenticated, its blocks located.
 
-use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use tierstream_crypto::{KeyProvider, MAC_BYTES};
 
+use super::index;
 use super::stream::Reader;
-use crate::buf::HostMemory;
-use crate::codec::{BlockCodec, SealedHeader, open_header};
+use crate::codec::{BlockCodec, Dictionary, SealedHeader, open_header};
 use crate::device::{Access, DeviceFile, Directory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BlockKind, FileId, HEADER_BYTES, Header, Index, SectionType, plain_bytes};
+use crate::format::{BlockKind, FileId, HEADER_BYTES, Header, Index, plain_bytes};
 use crate::tier::SealedPlace;
 use crate::units::{ALIGN_BYTES, to_u64, to_usize};
 
@@ -32,6 +31,8 @@ pub(super) struct SealedFile {
     codec: BlockCodec,
     // Ends of the stored blocks in sectors behind the header, for files whose blocks vary in length.
     table: Option<Vec<u32>>,
+    // Read when a section is first asked for.
+    directory: OnceLock<Index>,
 }
 
 impl SealedFile {
@@ -82,9 +83,12 @@ impl SealedFile {
             tracing::warn!(file = %file.path().display(), "{why}; another slot opened the file");
         }
         let codec = BlockCodec::new(Arc::clone(&sealed.keys), &header.params);
-        let mut opened = Self { file, sealed, codec, table: None };
+        let mut opened = Self { file, sealed, codec, table: None, directory: OnceLock::new() };
         if opened.header().params.compressed {
-            opened.table = Some(opened.read_block_table(reader)?);
+            opened.table = Some(index::read_block_table(&opened, reader)?);
+            if let Some(dictionary) = index::read_dictionary(&opened, reader)? {
+                opened.codec = opened.codec.with_dictionary(Arc::new(dictionary));
+            }
         }
         Ok(opened)
     }
@@ -105,6 +109,30 @@ impl SealedFile {
     #[must_use]
     pub(super) fn codec(&self) -> &BlockCodec {
         &self.codec
+    }
+
+    /// Takes the dictionary of another file in `known` in the place of one of the same bytes, so that the shards of a
+    /// data set share one; adds one that is new.
+    pub(super) fn share_dictionary(&mut self, known: &mut Vec<Weak<Dictionary>>) {
+        let Some(own) = self.codec.dictionary().cloned() else { return };
+        known.retain(|dictionary| dictionary.strong_count() > 0);
+        let same = known.iter().filter_map(Weak::upgrade).find(|other| other.bytes() == own.bytes());
+        match same {
+            Some(shared) => self.codec = self.codec.clone().with_dictionary(shared),
+            None => known.push(Arc::downgrade(&own)),
+        }
+    }
+
+    /// Where the sections of its index lie. The file must have an index.
+    ///
+    /// # Errors
+    /// `Corrupt` when the index is damaged, else as the device says.
+    pub(super) fn directory(&self, reader: &Reader<'_>) -> Result<&Index> {
+        if let Some(directory) = self.directory.get() {
+            return Ok(directory);
+        }
+        let read = index::read_directory(self, reader)?;
+        Ok(self.directory.get_or_init(|| read))
     }
 
     /// Where it is.
@@ -147,49 +175,6 @@ impl SealedFile {
         };
         Ok(SealedPlace { file: Arc::clone(&self.file), offset, len })
     }
-
-    /// Reads, authenticates and keeps the whole index.
-    ///
-    /// # Errors
-    /// `Corrupt` when it is damaged or missing, else as the device says.
-    pub(super) fn read_index(&self, reader: &Reader<'_>) -> Result<IndexBytes> {
-        let header = self.header();
-        let len = to_usize(header.index_bytes);
-        let mut memory = HostMemory::anonymous(len)?;
-        let step = to_usize(crate::format::capacity(header.params.block_bytes));
-        let chunks = memory.as_mut_slice()[..len].chunks_mut(step);
-        let mut chunks = chunks.into_iter();
-        reader.open_all(self, BlockKind::Index, |_, plain| {
-            let chunk = chunks.next().expect("as many chunks as index blocks");
-            chunk.copy_from_slice(&plain[..chunk.len()]);
-            Ok(())
-        })?;
-        drop(chunks);
-        let directory = Index::parse(&memory.as_slice()[..len]).map_err(|error| error.at(self.path()))?;
-        Ok(IndexBytes { memory: Arc::new(memory), directory })
-    }
-
-    fn read_block_table(&self, reader: &Reader<'_>) -> Result<Vec<u32>> {
-        let corrupt = |why: String| Error::new(ErrorKind::Corrupt, "open", why).at(self.path());
-        let header = self.header();
-        let index = self.read_index(reader)?;
-        let section = index.section(SectionType::BLOCK_TABLE);
-        let bytes = section.ok_or_else(|| corrupt("a compressed file has no block table".to_owned()))?;
-        let table: Vec<u32> =
-            bytes.chunks_exact(4).map(|end| u32::from_le_bytes(end.try_into().expect("4 bytes"))).collect();
-        let sectors_max = header.params.block_bytes / u32::try_from(ALIGN_BYTES).expect("4096");
-        let mut start = 0;
-        let ascending = table.iter().all(|end| {
-            let fits = *end > start && *end - start <= sectors_max;
-            start = *end;
-            fits
-        });
-        let whole = to_u64(bytes.len()) == header.block_count() * 4;
-        if !whole || !ascending || to_u64(HEADER_BYTES) + u64::from(start) * SECTOR != header.index_offset {
-            return Err(corrupt("the block table does not describe the file".to_owned()));
-        }
-        Ok(table)
-    }
 }
 
 fn truncated(expected: u64, found: u64) -> Error {
@@ -197,45 +182,6 @@ fn truncated(expected: u64, found: u64) -> Error {
         (ErrorKind::Corrupt, if found < expected { "cut short" } else { "longer than it was written" });
     Error::new(kind, "open", format!("the file is {verb}: {found} bytes, expected {expected}"))
         .hint("copy the file again from where it was packed, or pack the data set again")
-}
-
-/// An index in memory, and where its sections are.
-#[derive(Debug)]
-pub(super) struct IndexBytes {
-    memory: Arc<HostMemory>,
-    directory: Index,
-}
-
-impl IndexBytes {
-    /// A section, if the index has it.
-    pub(super) fn section(&self, section: SectionType) -> Option<Section> {
-        let range = self.directory.section(section)?;
-        Some(Section { memory: Arc::clone(&self.memory), range })
-    }
-}
-
-/// One section of an index: bytes that were authenticated, in a mapping that the sections of a file share.
-#[derive(Clone, Debug)]
-pub struct Section {
-    memory: Arc<HostMemory>,
-    range: std::ops::Range<usize>,
-}
-
-impl Section {
-    /// The first `len` bytes of `memory` as a section, for sources that got them by another way.
-    #[must_use]
-    pub fn of_memory(memory: HostMemory, len: usize) -> Self {
-        assert!(len <= memory.as_slice().len(), "{len} bytes of {}", memory.as_slice().len());
-        Self { memory: Arc::new(memory), range: 0..len }
-    }
-}
-
-impl Deref for Section {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.memory.as_slice()[self.range.clone()]
-    }
 }
 
 /// Reads a header without its key. Nothing of it is authenticated: for display alone.

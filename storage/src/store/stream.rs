@@ -2,6 +2,7 @@
 //! through L1.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl Reader<'_> {
         Ok(receive)
     }
 
-    /// Reads all stored blocks of one kind in order and hands each to `use_block` with its number.
+    /// Reads the stored blocks of one kind in order and hands each to `use_block` with its number.
     ///
     /// # Errors
     /// The first of a read, or of `use_block`; each names its block.
@@ -64,16 +65,27 @@ impl Reader<'_> {
         &self,
         file: &SealedFile,
         kind: BlockKind,
-        mut use_block: impl FnMut(u64, &[u8]) -> Result<()>,
+        use_block: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let count = match kind {
             BlockKind::Data => file.header().block_count(),
             BlockKind::Index => file.header().index_block_count(),
         };
+        self.for_blocks(file, kind, 0..count, use_block)
+    }
+
+    /// As [`Reader::for_each`], for the blocks numbered `blocks` alone.
+    fn for_blocks(
+        &self,
+        file: &SealedFile,
+        kind: BlockKind,
+        blocks: Range<u64>,
+        mut use_block: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let mut flights: VecDeque<(u64, SealedPlace, Receiver<Answer>)> = VecDeque::with_capacity(WINDOW);
-        let mut next = 0;
-        while next < count || !flights.is_empty() {
-            while next < count && flights.len() < WINDOW {
+        let mut next = blocks.start;
+        while next < blocks.end || !flights.is_empty() {
+            while next < blocks.end && flights.len() < WINDOW {
                 let place = file.place(kind, next)?;
                 let answer = self.start(&place)?;
                 flights.push_back((next, place, answer));
@@ -101,6 +113,25 @@ impl Reader<'_> {
         &self,
         file: &SealedFile,
         kind: BlockKind,
+        use_plain: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let header = file.header();
+        let count = match kind {
+            BlockKind::Data => header.block_count(),
+            BlockKind::Index => header.index_block_count(),
+        };
+        self.open_blocks(file, kind, 0..count, use_plain)
+    }
+
+    /// As [`Reader::open_all`], for the blocks numbered `blocks` alone.
+    ///
+    /// # Errors
+    /// As [`Reader::for_each`].
+    pub(super) fn open_blocks(
+        &self,
+        file: &SealedFile,
+        kind: BlockKind,
+        blocks: Range<u64>,
         mut use_plain: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let header = file.header();
@@ -110,7 +141,7 @@ impl Reader<'_> {
         };
         let mut scratch = Scratch::new()?;
         let mut plain = vec![0; header.block_slot_bytes()];
-        self.for_each(file, kind, |number, stored| {
+        self.for_blocks(file, kind, blocks, |number, stored| {
             let len = to_usize(crate::format::plain_bytes(total, header.params.block_bytes, number));
             file.codec().open(kind, number, len, stored, &mut plain, &mut scratch)?;
             use_plain(number, &plain[..len])

@@ -41,6 +41,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Generation of the data set.
     pub generation: u64,
+    /// How its blocks are sealed.
+    pub cipher: &'static str,
     /// What is damaged or unreadable, at most a hundred entries.
     pub errors: Vec<Error>,
     /// How many errors there were in all.
@@ -118,6 +120,7 @@ pub fn verify(
         blocks: tally.blocks.into_inner(),
         bytes: progress.bytes.load(Ordering::Relaxed),
         generation: manifest_file.header().params.generation,
+        cipher: manifest_file.header().params.cipher.name(),
         errors,
         error_count: tally.error_count.into_inner(),
     })

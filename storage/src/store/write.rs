@@ -9,7 +9,7 @@ use std::time::Duration;
 use tierstream_crypto::{KeyProvider, MAC_BYTES};
 
 use crate::buf::{Arena, HeapAllocator, Slot};
-use crate::codec::{BlockCodec, FinalSizes, Scratch, Sealer, seal_header};
+use crate::codec::{BlockCodec, Dictionary, FinalSizes, Scratch, Sealer, seal_header};
 use crate::device::{Access, DeviceFile, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
@@ -120,6 +120,18 @@ impl<'a> SealedWriter<'a> {
         })
     }
 
+    /// Compresses the blocks with `dictionary`, made for sealing, and keeps it in the index. For compressed files,
+    /// before anything is written.
+    #[must_use]
+    pub(super) fn with_dictionary(mut self, dictionary: Arc<Dictionary>) -> Self {
+        assert!(
+            self.params.compressed && self.payload_bytes == 0,
+            "a dictionary comes before the first block"
+        );
+        self.codec = self.codec.with_dictionary(dictionary);
+        self
+    }
+
     /// Payload bytes written so far.
     #[must_use]
     pub fn payload_bytes(&self) -> u64 {
@@ -222,6 +234,9 @@ impl<'a> SealedWriter<'a> {
         self.seal_block()?;
         let index_offset = self.offset;
         if self.params.compressed {
+            if let Some(dictionary) = self.codec.dictionary() {
+                sections.insert(0, (SectionType::DICTIONARY, dictionary.bytes().to_vec()));
+            }
             let table = self.table.iter().flat_map(|end| end.to_le_bytes()).collect();
             sections.insert(0, (SectionType::BLOCK_TABLE, table));
         }

@@ -36,7 +36,8 @@ fn sample(len: usize, seed: u64, compressible: bool) -> Vec<u8> {
 }
 
 fn all_ciphers_and_codecs() -> impl Iterator<Item = SealParams> {
-    Cipher::ALL.into_iter().flat_map(|cipher| [false, true].map(|compressed| params(cipher, compressed, 5)))
+    let ciphers = Cipher::ALL.into_iter().chain([Cipher::AuthOnly]);
+    ciphers.flat_map(|cipher| [false, true].map(|compressed| params(cipher, compressed, 5)))
 }
 
 #[test]
@@ -104,6 +105,120 @@ fn a_block_opens_only_in_its_own_place() {
     assert_eq!(open(&other, BlockKind::Data, 4, 5000, stored), corrupt, "another file");
     assert_eq!(open(&own, BlockKind::Data, 4, 5000, stored + 4096), corrupt, "trailing bytes");
     assert_eq!(open(&own, BlockKind::Data, 4, 5000, 0), corrupt, "nothing");
+}
+
+#[test]
+fn without_encryption_bytes_lie_as_they_are_and_are_checked_all_the_same() {
+    let mut scratch = Scratch::new().unwrap();
+    let codec = codec(&params(Cipher::AuthOnly, false, 5));
+    let plain = sample(5000, 3, false);
+    let mut block = vec![0; BLOCK];
+    block[..5000].copy_from_slice(&plain);
+    let stored = codec.seal(BlockKind::Data, 2, 5000, &mut block, &mut scratch);
+    assert_eq!(block[..5000], plain);
+    // GMAC: the tag of SM4-GCM over nothing, with all before it as AAD.
+    let (covered, tag) = block[..stored].split_at(stored - TAG_BYTES);
+    let expected = codec.keys.block_cipher().seal_in_place(&nonce(BlockKind::Data, 2), covered, &mut []);
+    assert_eq!(tag, expected);
+    // Nothing unchecked is delivered: a changed block gives zeros and an error.
+    block[77] ^= 1;
+    let mut opened = vec![0xee; BLOCK];
+    let error =
+        codec.open(BlockKind::Data, 2, 5000, &block[..stored], &mut opened, &mut scratch).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(opened.iter().all(|byte| *byte == 0));
+}
+
+/// Records that share their words, as those of a data set do: sample `seed` of a text.
+fn text(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    let mut text = Vec::new();
+    while text.len() < len {
+        let word = random.below(1000).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        text.extend_from_slice(format!("{word:016x} ").as_bytes());
+    }
+    text.truncate(len);
+    text
+}
+
+fn dictionary() -> Vec<u8> {
+    let (samples, lens) = (text(1, 400_000), vec![4000; 100]);
+    Dictionary::train(&samples, &lens, 32 << 10).unwrap().expect("words to learn")
+}
+
+#[test]
+fn a_dictionary_shrinks_small_blocks_and_is_needed_to_open_them() {
+    let mut scratch = Scratch::new().unwrap();
+    let params = params(Cipher::Sm4Gcm, true, 5);
+    let root = RootKey::random("codec-test").unwrap();
+    let keys = Arc::clone(seal_header(&params, &root).unwrap().keys());
+    let plain_codec = || BlockCodec::new(Arc::clone(&keys), &params);
+    let bytes = dictionary();
+    let writer = plain_codec().with_dictionary(Arc::new(Dictionary::for_sealing(&bytes).unwrap()));
+    let reader = plain_codec().with_dictionary(Arc::new(Dictionary::for_opening(&bytes).unwrap()));
+    let plain = text(2, 16_000);
+    let seal = |codec: &BlockCodec, scratch: &mut Scratch| {
+        let mut block = vec![0; BLOCK];
+        block[..plain.len()].copy_from_slice(&plain);
+        let stored = codec.seal(BlockKind::Data, 0, plain.len(), &mut block, scratch);
+        block.truncate(stored);
+        block
+    };
+    let (with, without) = (seal(&writer, &mut scratch), seal(&plain_codec(), &mut scratch));
+    assert!(with.len() < without.len(), "{} with, {} without", with.len(), without.len());
+    let mut open = |codec: &BlockCodec| {
+        let mut opened = vec![0xdd; BLOCK];
+        codec
+            .open(BlockKind::Data, 0, plain.len(), &with, &mut opened, &mut scratch)
+            .map(|()| opened[..plain.len()] == plain)
+            .map_err(|error| (error.kind(), opened.iter().take(plain.len()).all(|byte| *byte == 0)))
+    };
+    assert_eq!(open(&reader), Ok(true));
+    assert_eq!(open(&plain_codec()), Err((ErrorKind::Corrupt, true)), "no dictionary");
+    let other = Dictionary::for_opening(b"eight bytes or more of anything").unwrap();
+    assert_eq!(open(&plain_codec().with_dictionary(Arc::new(other))), Err((ErrorKind::Corrupt, true)));
+}
+
+#[test]
+fn hostile_dictionaries_do_no_harm() {
+    assert_eq!(Dictionary::for_opening(&[]).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(Dictionary::for_opening(&vec![1; (1 << 20) + 1]).unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(Dictionary::train(b"too little", &[10], 1 << 12).unwrap(), None);
+    assert_eq!(Dictionary::train(b"", &[], 100).unwrap_err().kind(), ErrorKind::Misuse);
+    assert_eq!(Dictionary::train(b"", &[], 2 << 20).unwrap_err().kind(), ErrorKind::Misuse);
+    let good = dictionary();
+    let params = params(Cipher::Aes256Gcm, true, 5);
+    let root = RootKey::random("codec-test").unwrap();
+    let keys = Arc::clone(seal_header(&params, &root).unwrap().keys());
+    let mut scratch = Scratch::new().unwrap();
+    let plain = text(3, 9000);
+    let writer = BlockCodec::new(Arc::clone(&keys), &params)
+        .with_dictionary(Arc::new(Dictionary::for_sealing(&good).unwrap()));
+    let mut block = vec![0; BLOCK];
+    block[..plain.len()].copy_from_slice(&plain);
+    let stored = writer.seal(BlockKind::Data, 0, plain.len(), &mut block, &mut scratch);
+    let (mut refused, mut wrong, mut right) = (0, 0, 0);
+    // The head with zstd's magic, the dictionary's number and the entropy tables, byte by byte; then the contents.
+    for at in (0..200).chain((200..good.len()).step_by(97)) {
+        for value in [0, 0xff, good[at] ^ 0x55] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            let Ok(dictionary) = Dictionary::for_opening(&bad) else {
+                refused += 1;
+                continue;
+            };
+            let reader = BlockCodec::new(Arc::clone(&keys), &params).with_dictionary(Arc::new(dictionary));
+            let mut opened = vec![0xdd; BLOCK];
+            match reader.open(BlockKind::Data, 0, plain.len(), &block[..stored], &mut opened, &mut scratch) {
+                Ok(()) if opened[..plain.len()] == plain => right += 1,
+                // Another dictionary gives other bytes: whoever can write one has the key and could write the bytes.
+                Ok(()) => wrong += 1,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt),
+            }
+            assert!(opened[plain.len()..].iter().all(|byte| *byte == 0xdd), "written beyond the block");
+        }
+    }
+    assert!(refused > 0 && right > 0 && wrong > 0, "{refused} refused, {right} right, {wrong} wrong");
 }
 
 #[test]
