@@ -34,6 +34,48 @@ fn packing_inspecting_and_verifying_agree() {
 }
 
 #[test]
+fn without_encryption_is_said_plainly_and_read_like_any_other() {
+    let workplace = Workplace::new();
+    let packed = workplace.pack("set", &["--cipher", "none", "--sample-bytes", "100", "--json"]).ok();
+    assert!(packed.stderr.contains("not encrypted"), "{packed:?}");
+    assert_eq!(packed.json()["cipher"], "none");
+    assert!(workplace.shows_secret("set"), "with `none` the samples are readable");
+    let (set, key) = (workplace.arg("set"), workplace.arg("key"));
+    for args in [&["verify", &set, "--key", &key][..], &["inspect", &set], &["inspect", &set, "--key", &key]]
+    {
+        let said = tierstream(args).ok().stdout;
+        assert!(said.contains("none"), "{said}");
+        let json = tierstream(args.iter().chain(&["--json"])).ok().json();
+        let cipher = json.pointer("/cipher").or_else(|| json.pointer("/files/1/cipher"));
+        assert_eq!(cipher, Some(&"none".into()), "{json}");
+    }
+    // Readable is not unchecked.
+    flip_byte(&workplace.path("set/shard-00000.tss"), 4096 + 10);
+    tierstream(["verify", &set, "--key", &key])
+        .failed(1, &["shard-00000.tss", "data block 0", "tag mismatch"]);
+}
+
+#[test]
+fn a_dictionary_is_trained_on_the_input_and_shown() {
+    let workplace = Workplace::new();
+    let sizes = |name: &str, more: &[&str]| {
+        let flags = ["--codec", "zstd", "--json", "--block-size", "16K"];
+        let report = workplace.pack(name, &flags.iter().chain(more).copied().collect::<Vec<_>>()).ok().json();
+        (report["dictionary_bytes"].as_u64().unwrap(), report["stored_bytes"].as_u64().unwrap())
+    };
+    let (key, set) = (workplace.arg("key"), workplace.arg("with"));
+    assert_eq!(sizes("without", &[]).0, 0);
+    let (dictionary, _) = sizes("with", &["--dictionary", "4K"]);
+    assert!((1..=4096).contains(&dictionary), "{dictionary}");
+    tierstream(["verify", &set, "--key", &key]).ok();
+    let seen = tierstream(["inspect", &set, "--key", &key]).ok();
+    assert!(seen.stdout.contains("dictionary of"), "{seen:?}");
+    workplace.pack("odd", &["--dictionary", "auto"]).failed(1, &["dictionary", "--codec zstd"]);
+    workplace.pack("odd", &["--codec", "zstd", "--dictionary", "2M"]).failed(1, &["2097152", "--dictionary"]);
+    assert!(!workplace.path("odd").exists());
+}
+
+#[test]
 fn an_overwritten_data_set_is_the_next_generation_and_its_rollback_is_refused() {
     let workplace = Workplace::packed();
     let (set, key, l2) = (workplace.arg("set"), workplace.arg("key"), workplace.arg("l2"));

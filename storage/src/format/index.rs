@@ -67,6 +67,9 @@ impl Index {
                 )));
             };
             end_of_last = end;
+            if flags & !CRITICAL != 0 {
+                return Err(corrupt(format!("section {} has flags {flags:#x}, expected 0 or 1", section.0)));
+            }
             if flags & CRITICAL != 0 && !section.is_known() {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
