@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tierstream_storage::clock::{Clock, SystemClock};
-use tierstream_storage::testing::{Random, announce_seed};
+use tierstream_storage::testing::{Random, announce_seed, tell};
 use tierstream_tests::{Workplace, binary, tierstream};
 
 /// Kills of each command.
@@ -16,7 +16,6 @@ const KILLS: usize = 40;
 /// Runs a command and kills it after a random part of the time that it takes by itself, until that has happened
 /// [`KILLS`] times before its end; `check` runs after each. The time is measured on this machine, in this run, so that
 /// the moments spread over the whole command however fast it is or how busy the machine.
-#[expect(clippy::print_stdout, reason = "the test harness shows it when the test fails")]
 fn kill_at_random(args: &[&str], random: &mut Random, mut check: impl FnMut()) {
     let clock = SystemClock::new();
     let started = clock.now();
@@ -36,7 +35,10 @@ fn kill_at_random(args: &[&str], random: &mut Random, mut check: impl FnMut()) {
         );
         check();
     }
-    println!("{killed} runs killed, {ended} had ended before; undisturbed, one takes {alone:?}");
+    let verb = args[0];
+    tell(&format!(
+        "{verb}: {killed} runs killed, {ended} had ended before; undisturbed, one takes {alone:?}"
+    ));
 }
 
 /// Whether the command was still running `after` its start, and so was killed.

@@ -10,4 +10,4 @@ mod say;
 
 pub use faults::{FaultEngine, FaultPlan};
 pub use random::Random;
-pub use say::{announce_seed, skip};
+pub use say::{announce_seed, skip, tell};
