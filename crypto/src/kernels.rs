@@ -11,7 +11,7 @@ use crate::detect::{CpuFeatures, cpu_features};
 use crate::error::{Error, ErrorKind, Result};
 use crate::raw::{KeyStream, sm4_crate, sm4_stream};
 #[cfg(target_arch = "x86_64")]
-use crate::sm4::{AesNi256, Gfni256, Gfni512};
+use crate::sm4::{AesNi256, Gfni256, Gfni512, Vaes256};
 use crate::sm4::{Portable, Sm4Kernel};
 
 /// One implementation of one cipher.
@@ -54,6 +54,8 @@ static ENTRIES: &[Entry] = &[
     Entry::sm4::<Gfni512>(),
     #[cfg(target_arch = "x86_64")]
     Entry::sm4::<Gfni256>(),
+    #[cfg(target_arch = "x86_64")]
+    Entry::sm4::<Vaes256>(),
     #[cfg(target_arch = "x86_64")]
     Entry::sm4::<AesNi256>(),
     Entry::sm4::<Portable>(),

@@ -8,6 +8,8 @@
 //! that a kernel can encrypt and hash in one pass.
 
 #[cfg(target_arch = "x86_64")]
+mod aes_sbox;
+#[cfg(target_arch = "x86_64")]
 mod aesni256;
 #[cfg(target_arch = "x86_64")]
 mod basis;
@@ -20,6 +22,8 @@ mod portable;
 mod sbox;
 #[cfg(target_arch = "x86_64")]
 mod sliced256;
+#[cfg(target_arch = "x86_64")]
+mod vaes256;
 
 use aes_gcm::aead::inout::InOutBuf;
 
@@ -34,6 +38,8 @@ pub(crate) use gfni256::Gfni256;
 pub(crate) use gfni512::Gfni512;
 pub(crate) use key_schedule::RoundKeys;
 pub(crate) use portable::Portable;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use vaes256::Vaes256;
 
 /// Bytes of one block.
 pub(crate) const BLOCK_BYTES: usize = 16;

@@ -96,3 +96,21 @@ fn a_split_key_stream_is_the_whole_one() {
         }
     }
 }
+
+#[test]
+fn carries_reach_every_byte_of_the_counter() {
+    let key = *b"carries and ends";
+    for last in [0xff, 0x00ff_ffff, 0xffff, 0x00ff_00ff, 0x01ff_ffff, 0x7fff_ffff, 0xfeff_ffff, u32::MAX] {
+        for before in [0_u32, 1, 13, 31, 32, 33, 100, 127] {
+            let mut counter = [0x77; BLOCK_BYTES];
+            counter[12..].copy_from_slice(&last.wrapping_sub(before).to_be_bytes());
+            let mut expected = vec![0; 260 * BLOCK_BYTES];
+            sm4_ctr("sm4-crate", &key).unwrap().apply_in_place(&counter, &mut expected);
+            for kernel in names() {
+                let mut found = vec![0; expected.len()];
+                sm4_ctr(kernel, &key).unwrap().apply_in_place(&counter, &mut found);
+                assert!(found == expected, "{kernel} from {counter:02x?}");
+            }
+        }
+    }
+}

@@ -26,10 +26,10 @@ const CANNOT: i32 = 98;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, flag, subject] = &arguments[..] {
-        if flag == POISONED {
-            return run_poisoned(subject);
-        }
+    if let [_, flag, subject] = &arguments[..]
+        && flag == POISONED
+    {
+        return run_poisoned(subject);
     }
     measured::report();
     if let Some(reason) = poison::missing() {
