@@ -1,11 +1,13 @@
 //! The embedded catalog: one file, copy-on-write B-trees, pure Rust.
 
 use std::ops::Bound;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
 
 use super::{Batch, CatalogStore, Table, Visit, busy};
+use crate::device::fs;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Memory for pages; the catalog is read in full at start and written in batches afterwards.
@@ -28,15 +30,42 @@ impl RedbCatalog {
     /// # Errors
     /// As [`super::open`].
     pub fn open(path: &Path) -> Result<Self> {
-        let database = Self::database(path).map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => busy(path),
-            DatabaseError::Storage(error) => of_storage("open", path, error),
-            error => damaged("open", path, &error),
-        })?;
+        let database = if fs::exists(path)? { Self::database(path)? } else { Self::create(path)? };
         Ok(Self { database, path: path.to_owned() })
     }
 
-    fn database(path: &Path) -> std::result::Result<Database, DatabaseError> {
+    /// Makes a catalog under another name first: redb sizes the file before it writes what makes it a database, and one
+    /// that was cut off in between does not open.
+    fn create(path: &Path) -> Result<Database> {
+        let unfinished = path.with_extension("redb.new");
+        let database = Self::database(&unfinished).or_else(|error| {
+            // Another process that makes it at this moment holds its lock; what nobody holds was left by one that died.
+            if error.kind() != ErrorKind::Corrupt {
+                return Err(error);
+            }
+            fs::remove_file(&unfinished)?;
+            Self::database(&unfinished)
+        })?;
+        fs::rename(&unfinished, path)?;
+        if let Some(directory) = path.parent() {
+            fs::sync_directory(directory)?;
+        }
+        Ok(database)
+    }
+
+    fn database(path: &Path) -> Result<Database> {
+        // redb takes some damage for a fault of its own and panics.
+        let opened = catch_unwind(|| Self::try_database(path));
+        let opened =
+            opened.map_err(|_| damaged("open", path, &redb::Error::Corrupted("panicked".to_owned())))?;
+        opened.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => busy(path),
+            DatabaseError::Storage(error) => of_storage("open", path, error),
+            error => damaged("open", path, &error),
+        })
+    }
+
+    fn try_database(path: &Path) -> std::result::Result<Database, DatabaseError> {
         #[cfg(any(test, feature = "testing"))]
         if let Some(host) = crate::host::current() {
             let backend = super::simulated::SimulatedBackend::open(&*host, path)
