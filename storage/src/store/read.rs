@@ -26,26 +26,28 @@ impl Core {
         let mut waiting: VecDeque<(usize, u64, Ticket)> = VecDeque::new();
         let window = READ_WINDOW.min(self.l1.slots() / 4).max(1);
         for index in 0..reads.len() {
-            let RangeRead { shard, range, to } = &mut reads[index];
+            let RangeRead { shard, range, to } = &reads[index];
             check_range(set, *shard, range, to.len())?;
+            let (file, range) = (files[*shard], range.clone());
             for number in range.start / capacity..range.end.div_ceil(capacity) {
+                // Before the next one is asked for: a range may have more blocks than L1.
+                while waiting.len() > window {
+                    self.finish_one(&mut waiting, capacity, reads)?;
+                }
                 let block = u32::try_from(number).expect("fewer than 2^32 blocks in a file");
-                let key = BlockKey { file: files[*shard], block };
+                let key = BlockKey { file, block };
                 let ticket = self.fetch(key, Urgency::DEMAND)?.ok_or_else(|| l1_full(self.l1.slots()))?;
                 match ticket.try_get() {
                     Some(block) => {
                         let block = block?;
-                        self.metrics.hit(TierName::L1, overlap(number, capacity, range));
-                        copy(number, &block, capacity, range, to);
+                        self.metrics.hit(TierName::L1, overlap(number, capacity, &range));
+                        copy(number, &block, capacity, &range, reads[index].to);
                     }
                     None => {
                         self.metrics.demand_wait();
                         waiting.push_back((index, number, ticket));
                     }
                 }
-            }
-            while waiting.len() > window {
-                self.finish_one(&mut waiting, capacity, reads)?;
             }
         }
         while !waiting.is_empty() {

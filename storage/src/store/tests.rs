@@ -164,6 +164,19 @@ fn without_l2_and_with_threads_instead_of_uring_the_bytes_are_the_same() {
 }
 
 #[test]
+fn a_range_may_be_longer_than_l1() {
+    let fixture = Fixture::new(Cipher::Aes256Gcm, false);
+    let config = StoreConfig { l1_bytes: 16 * u64::from(BLOCK), l2: Vec::new(), ..fixture.config() };
+    let store = Store::open(config, Arc::clone(&fixture.keys)).unwrap();
+    let set = store.open_data_set(fixture.set().to_str().unwrap()).unwrap();
+    let mut to = vec![0; fixture.payloads[0].len()];
+    assert!(to.len() > 2 * 16 * to_usize(capacity(BLOCK)), "more blocks than L1 has");
+    let range = 0..to_u64(to.len());
+    store.read(&set, &mut [RangeRead { shard: 0, range, to: &mut to }]).unwrap();
+    assert!(to == fixture.payloads[0]);
+}
+
+#[test]
 fn many_readers_of_one_block_cost_one_read() {
     let fixture = Fixture::new(Cipher::Sm4Gcm, false);
     let (store, set) = fixture.open();
