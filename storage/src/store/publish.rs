@@ -153,7 +153,8 @@ impl<'a> DataSetWriter<'a> {
     /// Writes the manifest of `shards` and gives the data set its name. Returns its generation.
     ///
     /// # Errors
-    /// As the file system says; the target is then as it was.
+    /// As the file system says. The target is then as it was; or, when nothing but the last sync failed, it is the new
+    /// data set, whole, which a crash of the machine may undo.
     pub fn publish(
         mut self,
         schema: serde_json::Value,
@@ -173,16 +174,21 @@ impl<'a> DataSetWriter<'a> {
         writer.finish(manifest.records, Vec::new())?;
 
         self.directory.sync()?;
-        self.rename()?;
+        let replaced = self.rename()?;
         self.published = true;
         sync_directory(&parent)?;
+        // Not before the new name is durable: a crash that lost the exchange, but not what was removed, would leave
+        // neither generation.
+        if replaced && let Err(error) = fs::remove_directory_all(&self.partial) {
+            tracing::warn!(path = %self.partial.display(), %error, "the previous generation could not be removed");
+        }
         Ok(self.params.generation)
     }
 
-    /// Puts the new directory in the target's place; what was there is removed afterwards.
-    fn rename(&self) -> Result<()> {
+    /// Puts the new directory in the target's place. Whether something was there, which then has the partial name.
+    fn rename(&self) -> Result<bool> {
         if fs::rename_to_new(&self.partial, &self.target)? {
-            return Ok(());
+            return Ok(false);
         }
         // There is a data set in the way: we were told to overwrite one, or somebody else was faster.
         if self.params.generation == 1 {
@@ -191,10 +197,7 @@ impl<'a> DataSetWriter<'a> {
         fs::exchange(&self.partial, &self.target).map_err(|error| {
             error.hint("this file system cannot swap directories: remove the old data set first")
         })?;
-        if let Err(error) = fs::remove_directory_all(&self.partial) {
-            tracing::warn!(path = %self.partial.display(), %error, "the previous generation could not be removed");
-        }
-        Ok(())
+        Ok(true)
     }
 }
 
