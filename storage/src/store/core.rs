@@ -151,6 +151,13 @@ impl Store {
         Self::build(config, keys, engine)
     }
 
+    /// I/O buffers that nobody holds, and how many there are.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn free_buffers(&self) -> (usize, usize) {
+        (self.core.io_arena.free_slots(), self.core.io_arena.slots())
+    }
+
     fn build<F>(config: StoreConfig, keys: Arc<dyn KeyProvider>, engine: F) -> Result<Self>
     where
         F: FnOnce(&Arc<Arena>) -> Result<(Box<dyn IoEngine>, EngineReport)> + Send + 'static,

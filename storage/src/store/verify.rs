@@ -95,19 +95,21 @@ pub fn verify(
     let tally = Tally::default();
     tally.damaged_slots(&manifest_file);
     let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, manifest.shards.len().max(1)) {
-            scope.spawn(|| {
-                while let Some(entry) = manifest.shards.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = verify_shard(&reader, &directory, keys, entry, progress, &tally) {
-                        tally.error(error);
-                    }
-                    if progress.stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                }
-            });
+    let work = || {
+        while let Some(entry) = manifest.shards.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if let Err(error) = verify_shard(&reader, &directory, keys, entry, progress, &tally) {
+                tally.error(error);
+            }
+            if progress.stop.load(Ordering::Relaxed) {
+                return;
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(manifest.shards.len()) {
+            scope.spawn(work);
+        }
+        work();
     });
     if progress.stop.load(Ordering::Relaxed) {
         return Err(Error::new(ErrorKind::Interrupted, "verify", "stopped before the end").at(path));

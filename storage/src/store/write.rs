@@ -44,6 +44,22 @@ impl WriteContext {
         Ok(Self { io, arena, patience: PATIENCE })
     }
 
+    /// As [`WriteContext::new`], on an engine of the caller's making.
+    ///
+    /// # Errors
+    /// As [`WriteContext::new`].
+    #[cfg(any(test, feature = "testing"))]
+    pub fn new_on<F>(io: &ServiceConfig, block_bytes: u32, writers: usize, engine: F) -> Result<Self>
+    where
+        F: FnOnce(&Arc<Arena>) -> Result<(Box<dyn crate::io::IoEngine>, EngineReport)> + Send + 'static,
+    {
+        let slots = writers.max(1) * BUFFERS_PER_WRITER;
+        let arena = Arena::new("write", to_usize(u64::from(block_bytes)), slots, &HeapAllocator)?;
+        let registered = Arc::clone(&arena);
+        let io = IoService::start_with(io, move || engine(&registered))?;
+        Ok(Self { io, arena, patience: PATIENCE })
+    }
+
     /// Which I/O engine runs and why.
     #[must_use]
     pub fn io_report(&self) -> &EngineReport {

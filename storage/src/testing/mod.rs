@@ -7,6 +7,7 @@ pub mod conformance;
 mod faults;
 mod random;
 mod say;
+pub mod sim;
 
 pub use faults::{FaultEngine, FaultPlan};
 pub use random::Random;

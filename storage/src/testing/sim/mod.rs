@@ -1,0 +1,89 @@
+//! Deterministic simulation: the whole store, with its threads, catalog and files, on a machine that a seed rules.
+//!
+//! [`simulate`] draws a machine and a plan from a seed ([`swarm`](Plan)), lets a client work ([`client`](World)) while
+//! faults strike and the machine crashes, and holds what it reads against a plain model. What must hold is listed in
+//! docs/design/0008-simulation.md; the same seed gives the same schedule, the same faults and the same crash.
+
+mod client;
+mod disk;
+mod engine;
+mod host;
+mod model;
+mod stats;
+mod swarm;
+
+pub use disk::{Disk, DiskConfig, Fault, FaultCounts, FaultRates, Part, Sabotage};
+pub use engine::SimEngine;
+pub use host::SimHost;
+pub use stats::Stats;
+pub use swarm::{Mode, Plan};
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a seed did.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What it came to.
+    pub stats: Stats,
+    /// Stands for its whole schedule: equal for equal runs.
+    pub trace: u64,
+}
+
+/// A seed that broke a promise.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Which.
+    pub seed: u64,
+    /// What was found, and where in the run.
+    pub what: String,
+    /// What the client and the machine had done before.
+    pub history: Vec<String>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "seed {}: {}\nreplay: {}", self.seed, self.what, replay(self.seed))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The command that runs one seed again.
+#[must_use]
+pub fn replay(seed: u64) -> String {
+    format!(
+        "TIERSTREAM_SIM_SEED={seed} cargo test --release -p tierstream-storage --test simulation -- --nocapture"
+    )
+}
+
+/// Runs one seed.
+///
+/// # Errors
+/// What promise was broken.
+pub fn simulate(seed: u64) -> Result<Run, Failure> {
+    simulate_sabotaged(seed, None)
+}
+
+/// Runs one seed on disks that lie, to see whether the simulation notices.
+///
+/// # Errors
+/// What promise was broken.
+pub fn simulate_sabotaged(seed: u64, sabotage: Option<Sabotage>) -> Result<Run, Failure> {
+    let plan = Plan::draw(seed);
+    let disk = Disk::new(seed, DiskConfig { sabotage, ..plan.disk() });
+    let host = SimHost::new(seed, plan.yield_one_in, disk);
+    let outcome = catch_unwind(AssertUnwindSafe(|| host.run(|| client::run(&host, &plan))));
+    let failed = |what: String| Failure { seed, what, history: host.history() };
+    let mut stats = outcome.map_err(|panic| failed(text(&*panic)))?.map_err(failed)?;
+    if let Some(thread) = host.panics().first() {
+        return Err(failed(format!("the thread {thread} panicked")));
+    }
+    stats.of_machine(&host);
+    Ok(Run { stats, trace: host.trace() })
+}
+
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    format!("panicked: {}", text.unwrap_or_default())
+}
