@@ -26,7 +26,7 @@ impl<K: Sm4Kernel> Sm4Gcm<K> {
     /// Expands a key.
     pub(crate) fn new(key: &[u8; 16]) -> Self {
         let cipher = K::new(&RoundKeys::expand(key));
-        let ghash = GhashKey::new(&cipher.encrypt_block([0; BLOCK_BYTES]));
+        let ghash = K::ghash_key(&cipher.encrypt_block([0; BLOCK_BYTES]));
         Self { cipher, ghash }
     }
 

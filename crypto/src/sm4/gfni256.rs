@@ -13,6 +13,7 @@ use zeroize::Zeroize;
 use super::basis;
 use super::sliced256::{GROUP_BLOCKS, GROUP_BYTES, SlicedKeys, byte_sliced, sliced_keys};
 use super::{Block, RoundKeys, Sm4Kernel};
+use crate::aead::ghash::GhashKey;
 use crate::detect::{CpuFeatures, cpu_features};
 
 /// SM4 on AVX2 and GFNI, under one key. That there is one proves that this CPU has both.
@@ -36,6 +37,10 @@ impl Sm4Kernel for Gfni256 {
     fn new(keys: &RoundKeys) -> Self {
         assert!(Self::is_supported(&cpu_features()), "{} on {}", Self::NAME, cpu_features());
         Self { keys: sliced_keys(keys.words()) }
+    }
+
+    fn ghash_key(h: &Block) -> GhashKey {
+        GhashKey::without_avx512(h)
     }
 
     fn encrypt_block(&self, block: Block) -> Block {

@@ -27,7 +27,7 @@ mod vaes256;
 
 use aes_gcm::aead::inout::InOutBuf;
 
-use crate::aead::ghash::Ghash;
+use crate::aead::ghash::{Ghash, GhashKey};
 use crate::detect::CpuFeatures;
 
 #[cfg(target_arch = "x86_64")]
@@ -66,6 +66,11 @@ pub(crate) trait Sm4Kernel: Send + Sync + Sized {
     /// # Panics
     /// When this CPU does not run the kernel; this is what makes the other methods safe.
     fn new(keys: &RoundKeys) -> Self;
+
+    /// The form of GCM's hash key that goes with this kernel; `h` is the encryption of zero.
+    fn ghash_key(h: &Block) -> GhashKey {
+        GhashKey::new(h)
+    }
 
     /// One block.
     fn encrypt_block(&self, block: Block) -> Block;

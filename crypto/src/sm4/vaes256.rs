@@ -14,6 +14,7 @@ use zeroize::Zeroize;
 use super::aes_sbox::{self, aes_sbox};
 use super::sliced256::{GROUP_BLOCKS, GROUP_BYTES, SlicedKeys, byte_sliced, sliced_keys};
 use super::{Block, RoundKeys, Sm4Kernel};
+use crate::aead::ghash::GhashKey;
 use crate::detect::{CpuFeatures, cpu_features};
 
 /// SM4 on AVX2 and VAES, under one key. That there is one proves that this CPU has both.
@@ -37,6 +38,10 @@ impl Sm4Kernel for Vaes256 {
     fn new(keys: &RoundKeys) -> Self {
         assert!(Self::is_supported(&cpu_features()), "{} on {}", Self::NAME, cpu_features());
         Self { keys: sliced_keys(keys.words()) }
+    }
+
+    fn ghash_key(h: &Block) -> GhashKey {
+        GhashKey::without_avx512(h)
     }
 
     fn encrypt_block(&self, block: Block) -> Block {

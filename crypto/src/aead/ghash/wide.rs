@@ -48,10 +48,7 @@ impl Powers {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,gfni,vpclmulqdq,pclmulqdq")]
     fn compute(h: &[u8; BLOCK_BYTES]) -> Self {
-        let h = u128::from_be_bytes(*h);
-        // Times x: what is shifted out comes back as x^127 + x^126 + x^121 + 1.
-        let carry = 0_u128.wrapping_sub(h >> 127) & 0xc200_0000_0000_0000_0000_0000_0000_0001;
-        let first = load128(&((h << 1) ^ carry).to_le_bytes());
+        let first = load128(&super::times_x(h));
         let mut powers = Self([[0; BLOCK_BYTES]; BATCH_BLOCKS + 3]);
         let mut power = first;
         for to in powers.0[..BATCH_BLOCKS].iter_mut().rev() {
