@@ -214,6 +214,35 @@ fn associated_data_of_any_length_matches_the_oracle() {
     }
 }
 
+#[test]
+fn messages_cut_short_or_drawn_out_are_refused() {
+    for cipher in Cipher::ALL {
+        on_every_kernel(cipher, |kernel| {
+            let aead = aead_with(kernel, cipher, &key(cipher)).unwrap();
+            let nonce = Nonce::block(9, 9);
+            for length in [1, 15, 16, 17, 512, 1023, 1024, 2048, 4096, 5000] {
+                let mut sealed = pattern(length, 7);
+                let tag = aead.seal_in_place(&nonce, b"aad", &mut sealed);
+                sealed.push(0);
+                for wrong in [0, length / 2, length.saturating_sub(16), length - 1, length + 1] {
+                    let mut body = sealed[..wrong].to_vec();
+                    let mut plain = vec![0xa5; wrong];
+                    assert!(aead.open_into(&nonce, b"aad", &body, &mut plain, &tag).is_err(), "{kernel}");
+                    assert!(aead.open_in_place(&nonce, b"aad", &mut body, &tag).is_err(), "{kernel}");
+                    assert!(
+                        plain.iter().chain(&body).all(|byte| *byte == 0),
+                        "{kernel}, {wrong} of {length}"
+                    );
+                }
+                // What stands in the associated data is no part of the message.
+                let mut body = sealed[1..length].to_vec();
+                let moved = [&b"aad"[..], &sealed[..1]].concat();
+                assert!(aead.open_in_place(&nonce, &moved, &mut body, &tag).is_err(), "{kernel}, {length}");
+            }
+        });
+    }
+}
+
 /// The kernel that the others are compared with: the last, which is another project's code.
 fn oracle(cipher: Cipher) -> &'static str {
     kernels(cipher).last().expect("a kernel of each cipher").name

@@ -145,3 +145,49 @@ where
     let s30 = s13 ^ s24;
     [s27, s18, s28, s17, s19, s25, s29, s30]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The product in SM4's field.
+    fn multiply(a: u32, b: u32) -> u32 {
+        let product = (0..8).filter(|bit| b >> bit & 1 == 1).fold(0, |sum, bit| sum ^ a << bit);
+        (8..15)
+            .rev()
+            .fold(product, |rest, bit| if rest >> bit & 1 == 1 { rest ^ 0x1f5 << (bit - 8) } else { rest })
+    }
+
+    /// `A(x) + 0xd3`: each bit is the parity of the byte under a mask that turns with it.
+    fn affine(x: u32) -> u32 {
+        (0..8).fold(0xd3, |sum, bit| {
+            let mask = u32::from(0xa7_u8.rotate_left(bit));
+            sum ^ ((x & mask).count_ones() & 1) << bit
+        })
+    }
+
+    #[test]
+    fn the_circuit_is_the_s_box() {
+        // All 256 bytes at once, as bits of four words.
+        let mut planes = [[0_u64; 4]; 8];
+        for byte in 0..256_usize {
+            for (bit, plane) in planes.iter_mut().enumerate() {
+                plane[byte / 64] |= ((byte ^ usize::from(INPUT)) as u64 >> bit & 1) << (byte % 64);
+            }
+        }
+        let words: Vec<[u64; 8]> =
+            (0..4).map(|word| circuit(std::array::from_fn(|bit| planes[bit][word]))).collect();
+        let circuit = |byte: usize| {
+            let bits = words[byte / 64].iter().enumerate();
+            bits.fold(u64::from(OUTPUT), |sum, (bit, plane)| sum ^ (plane >> (byte % 64) & 1) << bit)
+        };
+        for byte in 0..256_u32 {
+            // The inverse, 0 for 0, is the 254th power.
+            let y = affine(byte);
+            let inverse = (0..254).fold(1, |power, _| multiply(power, y));
+            assert_eq!(circuit(byte as usize), u64::from(affine(inverse)), "S({byte:#x})");
+        }
+        // The standard's first and last.
+        assert_eq!((circuit(0), circuit(255)), (0xd6, 0x48));
+    }
+}

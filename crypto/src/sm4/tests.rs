@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::raw::sm4_ctr;
 use crate::{Cipher, kernels};
@@ -111,6 +113,34 @@ fn carries_reach_every_byte_of_the_counter() {
                 sm4_ctr(kernel, &key).unwrap().apply_in_place(&counter, &mut found);
                 assert!(found == expected, "{kernel} from {counter:02x?}");
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_key_stream_is_the_oracles(
+        key in any::<[u8; 16]>(),
+        counter in any::<[u8; 16]>(),
+        data in prop::collection::vec(any::<u8>(), 0..6000),
+        start in 0..64_usize,
+        split in any::<prop::sample::Index>(),
+    ) {
+        let mut expected = data.clone();
+        sm4_ctr("sm4-crate", &key).unwrap().apply_in_place(&counter, &mut expected);
+        for kernel in names() {
+            let cipher = sm4_ctr(kernel, &key).unwrap();
+            let mut found = vec![0; start + data.len()];
+            cipher.apply(&counter, &data, &mut found[start..]);
+            prop_assert!(found[start..] == expected, "{} into another buffer", kernel);
+
+            // In place, in two calls that meet between two blocks.
+            let blocks = split.index(data.len() / BLOCK_BYTES + 1);
+            found[start..].copy_from_slice(&data);
+            let (first, second) = found[start..].split_at_mut(blocks * BLOCK_BYTES);
+            cipher.apply_in_place(&counter, first);
+            cipher.apply_in_place(&add32(&counter, blocks), second);
+            prop_assert!(found[start..] == expected, "{} in place, split at block {}", kernel, blocks);
         }
     }
 }
