@@ -45,6 +45,7 @@ pub mod io;
 pub mod keys;
 pub mod metrics;
 pub mod store;
+pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod tier;

@@ -20,8 +20,8 @@ const ALLOWED: [(&str, &[&str]); 10] = [
 ];
 
 /// The modules of storage, lowest first. A module uses only those above it in this list.
-const STORAGE: [&str; 14] = [
-    "error", "units", "clock", "host", "metrics", "buf", "device", "io", "format", "codec", "keys",
+const STORAGE: [&str; 15] = [
+    "error", "units", "clock", "host", "metrics", "buf", "device", "io", "format", "codec", "keys", "tensor",
     "catalog", "tier", "store",
 ];
 

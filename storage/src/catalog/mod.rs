@@ -20,6 +20,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::device::fs;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The tables of a catalog. Keys and values are bytes; their layout belongs to the module that owns the table.
@@ -31,17 +32,20 @@ pub enum Table {
     Segments,
     /// Data sets and the highest generation seen of each, owned by [`crate::store`].
     DataSets,
+    /// Objects: version, placement, heat and whether L2 has the only copy; owned by [`crate::store`].
+    Objects,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 3] = [Self::Blocks, Self::Segments, Self::DataSets];
+    pub const ALL: [Self; 4] = [Self::Blocks, Self::Segments, Self::DataSets, Self::Objects];
 
     fn name(self) -> &'static str {
         match self {
             Self::Blocks => "blocks",
             Self::Segments => "segments",
             Self::DataSets => "data-sets",
+            Self::Objects => "objects",
         }
     }
 }
@@ -129,6 +133,9 @@ impl FromStr for CatalogKind {
     }
 }
 
+const REDB: &str = "catalog.redb";
+const ROCKSDB: &str = "catalog.rocksdb";
+
 /// Opens the catalog of `kind` in `directory`, making it if there is none.
 ///
 /// # Errors
@@ -136,15 +143,38 @@ impl FromStr for CatalogKind {
 /// `Full` or `Device` as the file system says.
 pub fn open(kind: CatalogKind, directory: &Path) -> Result<Arc<dyn CatalogStore>> {
     match kind {
-        CatalogKind::Redb => Ok(Arc::new(RedbCatalog::open(&directory.join("catalog.redb"))?)),
+        CatalogKind::Redb => Ok(Arc::new(RedbCatalog::open(&directory.join(REDB))?)),
         #[cfg(feature = "rocksdb")]
-        CatalogKind::RocksDb => Ok(Arc::new(RocksCatalog::open(&directory.join("catalog.rocksdb"))?)),
+        CatalogKind::RocksDb => Ok(Arc::new(RocksCatalog::open(&directory.join(ROCKSDB))?)),
         #[cfg(not(feature = "rocksdb"))]
         CatalogKind::RocksDb => {
             Err(Error::new(ErrorKind::Unsupported, "open", "this build has no RocksDB catalog")
                 .hint("build with --features rocksdb, or use --catalog redb"))
         }
     }
+}
+
+/// As [`open`], but a catalog that is damaged is put aside and begun anew: what it says of clean data is found again on
+/// L3, and what is dirty says itself what it is. Returns why, if it was.
+///
+/// # Errors
+/// As [`open`], but not `Corrupt`.
+pub fn open_or_rebuild(
+    kind: CatalogKind,
+    directory: &Path,
+) -> Result<(Arc<dyn CatalogStore>, Option<String>)> {
+    let error = match open(kind, directory) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => error,
+        opened => return Ok((opened?, None)),
+    };
+    let name = match kind {
+        CatalogKind::Redb => REDB,
+        CatalogKind::RocksDb => ROCKSDB,
+    };
+    let (path, aside) = (directory.join(name), directory.join(format!("{name}.damaged")));
+    fs::rename(&path, &aside)?;
+    tracing::warn!(%error, aside = %aside.display(), "the catalog is damaged: it was put aside and is made anew");
+    Ok((open(kind, directory)?, Some(error.to_string())))
 }
 
 /// The error for a catalog that another process holds.
@@ -186,6 +216,11 @@ mod tests {
         std::fs::write(dir.path().join("catalog.redb"), [7; 10_000]).unwrap();
         let error = open(CatalogKind::Redb, dir.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-        assert!(error.hint_text().unwrap().contains("delete"), "{error}");
+        assert!(error.hint_text().unwrap().contains("move it away"), "{error}");
+        let (catalog, why) = open_or_rebuild(CatalogKind::Redb, dir.path()).unwrap();
+        assert!(why.unwrap().contains("damaged") && dir.path().join("catalog.redb.damaged").exists());
+        assert_eq!(catalog.get(Table::Objects, b"x").unwrap(), None);
+        drop(catalog);
+        assert_eq!(open_or_rebuild(CatalogKind::Redb, dir.path()).unwrap().1, None);
     }
 }

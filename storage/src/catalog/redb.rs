@@ -96,7 +96,7 @@ fn of_storage(op: &'static str, path: &Path, error: StorageError) -> Error {
 fn damaged(op: &'static str, path: &Path, error: &dyn std::error::Error) -> Error {
     Error::new(ErrorKind::Corrupt, op, format!("the catalog is damaged: {error}"))
         .at(path)
-        .hint("delete the L2 directory: it is a cache and will be filled again from L3")
+        .hint("move it away: it is made anew from what lies on L2 and L3")
 }
 
 impl CatalogStore for RedbCatalog {

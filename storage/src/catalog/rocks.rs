@@ -25,6 +25,7 @@ fn prefix(table: Table) -> u8 {
         Table::Blocks => b'b',
         Table::Segments => b's',
         Table::DataSets => b'd',
+        Table::Objects => b'o',
     }
 }
 
@@ -68,9 +69,9 @@ fn error_of(op: &'static str, path: &Path, error: &rocksdb::Error) -> Error {
         Rocks::IOError if error.to_string().contains("Permission denied") => ErrorKind::Denied,
         _ => ErrorKind::Device,
     };
-    Error::new(kind, op, error.to_string()).at(path).hint(
-        "if the catalog is damaged, delete the L2 directory: it is a cache and will be filled again from L3",
-    )
+    Error::new(kind, op, error.to_string())
+        .at(path)
+        .hint("if the catalog is damaged, move it away: it is made anew from what lies on L2 and L3")
 }
 
 impl CatalogStore for RocksCatalog {

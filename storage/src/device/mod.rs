@@ -6,10 +6,12 @@ mod block;
 mod file;
 pub mod fs;
 mod handle;
+mod plain;
 
 pub use block::{CLAIMED_DATA_OFFSET, Claim, claim};
 pub use file::{Access, DeviceFile};
 pub use fs::sync_directory;
+pub use plain::PlainFile;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::object::ObjectConfig;
 use crate::catalog::CatalogKind;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
@@ -18,10 +19,12 @@ pub struct StoreConfig {
     /// Stored length of the largest block of any data set to be opened, in bytes.
     pub block_bytes: u32,
     /// The devices of the NVMe tier, over which blocks are striped. The first is a directory, where the catalog is kept
-    /// as well; without any all is read from L3.
+    /// as well, and objects; without any all is read from L3.
     pub l2: Vec<L2Config>,
     /// How fast L2 may be written in all; what would be faster is not admitted.
     pub l2_write_rate: Option<WriteRate>,
+    /// Objects that can be put and read; none for a store of data sets alone.
+    pub objects: Option<ObjectConfig>,
     /// What remembers L2's contents.
     pub catalog: CatalogKind,
     /// I/O engine and depths.
@@ -43,6 +46,7 @@ impl Default for StoreConfig {
             block_bytes: 64 << 10,
             l2: Vec::new(),
             l2_write_rate: None,
+            objects: None,
             catalog: CatalogKind::Redb,
             io: ServiceConfig::default(),
             codec_threads: std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tierstream_crypto::KeyProvider;
 
 use super::load::{Job, Load};
+use super::object::{DrainMode, Objects};
 use super::open::Shard;
 use super::stream::Reader;
 use super::{DataSetInfo, RangeRead, RangeSource, Section, StoreConfig};
@@ -80,6 +81,7 @@ pub(super) struct Core {
     pub(super) catalog: Option<Arc<dyn CatalogStore>>,
     pub(super) keys: Arc<dyn KeyProvider>,
     pub(super) files: Arc<FileTable>,
+    pub(super) objects: Option<Objects>,
     pub(super) shards: RwLock<HashMap<FileNo, Arc<Shard>>>,
     pub(super) data_sets: RwLock<Vec<Arc<[FileNo]>>>,
     pub(super) dictionaries: Mutex<Vec<Weak<Dictionary>>>,
@@ -89,6 +91,7 @@ pub(super) struct Core {
 struct Threads {
     core: Arc<Core>,
     codec: Mutex<Vec<JoinHandle>>,
+    drain: Mutex<Option<JoinHandle>>,
     jobs: Receiver<Job>,
 }
 
@@ -106,8 +109,22 @@ impl Threads {
     }
 }
 
+impl Threads {
+    /// Ends the drain between two blocks: what is dirty stays so, durable, and is drained after the next opening.
+    fn end_drain(&self) {
+        let Some(objects) = &self.core.objects else { return };
+        objects.stop();
+        let thread = self.drain.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the drain's thread panicked");
+        }
+        objects.remember_heat();
+    }
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
+        self.end_drain();
         // First what is under way ends, writes to L2 included, then the threads, then what L2 learned is written down.
         self.settle();
         self.core.io.shut_down();
@@ -166,9 +183,13 @@ impl Store {
         let l1 = Arena::new("L1", block_bytes, config.l1_slots()?, &HeapAllocator)?;
         let io_arena = Arena::new("I/O", block_bytes, config.io_slots(), &HeapAllocator)?;
         let files = Arc::new(FileTable::default());
-        let (l2, catalog) = match open_l2(&config, &files)? {
-            None => (None, None),
-            Some((l2, catalog)) => (Some(l2), Some(catalog)),
+        let (l2, catalog, rebuilt) = match open_l2(&config, &files)? {
+            None => (None, None, None),
+            Some((l2, catalog, rebuilt)) => (Some(l2), Some(catalog), rebuilt),
+        };
+        let objects = match &config.objects {
+            Some(of) => Some(Objects::open(of, &config, catalog.clone(), rebuilt)?),
+            None => None,
         };
         let arena = Arc::clone(&io_arena);
         let io = IoService::start_with(&config.io, move || engine(&arena))?;
@@ -183,15 +204,27 @@ impl Store {
             catalog,
             keys,
             files,
+            objects,
             shards: RwLock::default(),
             data_sets: RwLock::default(),
             dictionaries: Mutex::default(),
             codec,
             config,
         });
+        if core.objects.is_some() {
+            core.recover_objects()?;
+        }
         let threads = start_codec_threads(core.config.codec_threads.max(1), &jobs)?;
-        let threads = Arc::new(Threads { core: Arc::clone(&core), codec: Mutex::new(threads), jobs });
+        let (codec, drain) = (Mutex::new(threads), Mutex::default());
+        let threads = Arc::new(Threads { core: Arc::clone(&core), codec, drain, jobs });
+        if core.config.objects.as_ref().is_some_and(|objects| objects.drain == DrainMode::Background) {
+            *threads.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_drain(&core)?);
+        }
         Ok(Self { core, _threads: threads })
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Which I/O engine runs and why.
@@ -243,16 +276,16 @@ impl Store {
 fn open_l2(
     config: &StoreConfig,
     files: &Arc<FileTable>,
-) -> Result<Option<(NvmeTier, Arc<dyn CatalogStore>)>> {
+) -> Result<Option<(NvmeTier, Arc<dyn CatalogStore>, Option<String>)>> {
     let Some(first) = config.l2.first() else { return Ok(None) };
     Directory::open(&first.path).map_err(|error| match error.kind() {
         ErrorKind::Misuse => error.hint("give a directory as the first --l2: the catalog is kept there"),
         _ => error.hint(format!("make the L2 directory: mkdir -p {}", first.path.display())),
     })?;
-    let catalog = catalog::open(config.catalog, &first.path)?;
+    let (catalog, rebuilt) = catalog::open_or_rebuild(config.catalog, &first.path)?;
     let throttle = config.l2_write_rate.map(|rate| Throttle::new(rate, Arc::clone(&config.clock)));
     let l2 = NvmeTier::open(&config.l2, throttle, Arc::clone(&catalog), Arc::clone(files))?;
-    Ok(Some((l2, catalog)))
+    Ok(Some((l2, catalog, rebuilt)))
 }
 
 fn start_codec_threads(count: usize, jobs: &Receiver<Job>) -> Result<Vec<JoinHandle>> {
@@ -270,6 +303,12 @@ fn start_codec_threads(count: usize, jobs: &Receiver<Job>) -> Result<Vec<JoinHan
         threads.push(thread);
     }
     Ok(threads)
+}
+
+fn start_drain(core: &Arc<Core>) -> Result<JoinHandle> {
+    let core = Arc::clone(core);
+    spawn("tier-drain", move || core.drain_until_stopped())
+        .map_err(|error| Error::new(ErrorKind::Full, "start", format!("no drain thread: {error}")))
 }
 
 impl Core {

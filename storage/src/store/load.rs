@@ -101,8 +101,8 @@ impl Load {
         op.tag = self.key.tag();
         let (priority, deadline) = (self.priority, self.deadline);
         let lane = match &from {
-            Source::L2(_) => Lane::Fast,
-            Source::L3(_) => Lane::Slow,
+            Source::L3(_) if !self.file.is_on_l2() => Lane::Slow,
+            _ => Lane::Fast,
         };
         let done = Box::new(move |op: Option<Op>, result: Result<()>| {
             let core = Arc::clone(&self.core);
@@ -134,7 +134,8 @@ impl Load {
         let stored = &buf[..place.len];
         match open(&core, &self.file, self.key, stored, &mut slot, scratch) {
             Ok(len) => {
-                let (tier, bytes) = (from.tier(), to_u64(place.len));
+                let on_l2 = self.file.is_on_l2();
+                let (tier, bytes) = (if on_l2 { TierName::L2 } else { from.tier() }, to_u64(place.len));
                 core.metrics.hit(tier, bytes);
                 core.l1.publish(self.key, &self.flight, slot, len);
                 match from {
@@ -143,6 +144,8 @@ impl Load {
                             l2.read_succeeded(block.device);
                         }
                     }
+                    // An object that lies on L2 itself needs no second copy there.
+                    Source::L3(_) if on_l2 => {}
                     Source::L3(_) => offer_to_l2(&core, &self.file, self.key, place.len, buf, self.dropped),
                 }
             }

@@ -1,4 +1,4 @@
-//! The store: blocks of sealed data sets, read through the tiers.
+//! The store: blocks of sealed data sets and objects, read through the tiers; objects written to them.
 //!
 //! A block is looked for in L1, then L2, then L3; it is authenticated and opened on the way up, kept in L1, and its
 //! sealed bytes are offered to L2 when they came from L3. A block that is damaged or unreadable on L2 is dropped there
@@ -11,6 +11,7 @@ mod core;
 mod data_set;
 mod index;
 mod load;
+pub mod object;
 mod open;
 mod publish;
 mod read;
@@ -24,6 +25,7 @@ pub use config::StoreConfig;
 pub use core::{Store, Urgency};
 pub use data_set::{DataSetInfo, ShardInfo};
 pub use index::Section;
+pub use object::{Object, ObjectConfig, ObjectInfo, Payload, PutOptions};
 pub use publish::{DataSetWriter, SealedShard};
 pub use sealed_file::peek_header;
 pub use source::{RangeRead, RangeSource};

@@ -95,6 +95,11 @@ impl Core {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
         let shard = shards.get(&file).cloned();
         drop(shards);
+        if shard.is_none()
+            && let Some(file) = self.object_file(file)
+        {
+            return Ok(file);
+        }
         let shard = shard
             .ok_or_else(|| Error::new(ErrorKind::Misuse, "read", "the shard is not open in this store"))?;
         // Held while opening, so that many readers of a new shard open it once.

@@ -120,8 +120,8 @@ impl<'a> DataSetWriter<'a> {
     /// As the file system says.
     pub fn shard(&self, number: usize) -> Result<SealedWriter<'a>> {
         let params = SealParams { file_id: random_id()?, ..self.params };
-        let shard =
-            SealedWriter::create(self.context, &self.directory, &shard_name(number), params, &*self.keys)?;
+        let (output, name) = (self.context.output(), shard_name(number));
+        let shard = SealedWriter::create(output, &self.directory, &name, params, &*self.keys)?;
         Ok(match &self.dictionary {
             Some(dictionary) => shard.with_dictionary(Arc::clone(dictionary)),
             None => shard,
@@ -169,7 +169,7 @@ impl<'a> DataSetWriter<'a> {
         let params =
             SealParams { kind: Kind::Manifest, compressed: false, file_id: random_id()?, ..self.params };
         let mut writer =
-            SealedWriter::create(self.context, &self.directory, MANIFEST_NAME, params, &*self.keys)?;
+            SealedWriter::create(self.context.output(), &self.directory, MANIFEST_NAME, params, &*self.keys)?;
         writer.write(&manifest.encode()?)?;
         writer.finish(manifest.records, Vec::new())?;
 
@@ -219,7 +219,7 @@ fn partial_prefix(name: &str) -> String {
     format!(".{name}.partial-")
 }
 
-fn random_id() -> Result<FileId> {
+pub(super) fn random_id() -> Result<FileId> {
     let mut id = [0; 16];
     crate::host::random_bytes(&mut id)?;
     Ok(FileId(id))

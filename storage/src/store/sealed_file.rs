@@ -33,6 +33,7 @@ pub(super) struct SealedFile {
     table: Option<Vec<u32>>,
     // Read when a section is first asked for.
     directory: OnceLock<Index>,
+    on_l2: bool,
 }
 
 impl SealedFile {
@@ -83,7 +84,8 @@ impl SealedFile {
             tracing::warn!(file = %file.path().display(), "{why}; another slot opened the file");
         }
         let codec = BlockCodec::new(Arc::clone(&sealed.keys), &header.params);
-        let mut opened = Self { file, sealed, codec, table: None, directory: OnceLock::new() };
+        let directory = OnceLock::new();
+        let mut opened = Self { file, sealed, codec, table: None, directory, on_l2: false };
         if opened.header().params.compressed {
             opened.table = Some(index::read_block_table(&opened, reader)?);
             if let Some(dictionary) = index::read_dictionary(&opened, reader)? {
@@ -91,6 +93,24 @@ impl SealedFile {
             }
         }
         Ok(opened)
+    }
+
+    /// The same file, whose home is L2 for now: an object that was written there.
+    #[must_use]
+    pub(super) fn on_l2(self) -> Self {
+        Self { on_l2: true, ..self }
+    }
+
+    /// Whether it lies on L2.
+    #[must_use]
+    pub(super) fn is_on_l2(&self) -> bool {
+        self.on_l2
+    }
+
+    /// The open file.
+    #[must_use]
+    pub(super) fn device_file(&self) -> &Arc<DeviceFile> {
+        &self.file
     }
 
     /// The header, authenticated.

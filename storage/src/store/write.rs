@@ -65,6 +65,82 @@ impl WriteContext {
     pub fn io_report(&self) -> &EngineReport {
         self.io.report()
     }
+
+    pub(super) fn output(&self) -> Output<'_> {
+        Output { io: &self.io, arena: &self.arena, patience: self.patience, lane: Lane::Slow }
+    }
+}
+
+/// What it takes to write, and in whose queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output<'a> {
+    pub(super) io: &'a IoService,
+    pub(super) arena: &'a Arc<Arena>,
+    pub(super) patience: Duration,
+    pub(super) lane: Lane,
+}
+
+/// Writes of one file behind the caller's back; memory is bounded by the arena.
+#[derive(Debug)]
+pub(super) struct WriteBehind<'a> {
+    output: Output<'a>,
+    file: Arc<DeviceFile>,
+    written: (Sender<Result<()>>, Receiver<Result<()>>),
+    in_flight: usize,
+}
+
+impl<'a> WriteBehind<'a> {
+    pub(super) fn new(output: Output<'a>, file: Arc<DeviceFile>) -> Self {
+        Self { output, file, written: unbounded(), in_flight: 0 }
+    }
+
+    /// A buffer to fill.
+    pub(super) fn buffer(&self) -> Result<Slot> {
+        self.output.arena.take(self.output.patience)
+    }
+
+    /// Begins to write the first `len` bytes of `block` at `offset`.
+    ///
+    /// # Errors
+    /// Of an earlier write.
+    pub(super) fn submit(&mut self, block: Slot, offset: u64, len: usize) -> Result<()> {
+        while let Ok(written) = self.written.1.try_recv() {
+            self.in_flight -= 1;
+            written?;
+        }
+        let send = self.written.0.clone();
+        // The buffer goes back to the arena here; the writer may be gone after an error.
+        let done = Box::new(move |_, result| drop(send.send(result)));
+        let op = Op::write(Arc::clone(&self.file), offset, len, block);
+        let lane = self.output.lane;
+        let request = Request { op, lane, priority: Priority::Background, deadline: offset, done };
+        self.output.io.submit(request);
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// Waits until all that was submitted is written.
+    ///
+    /// # Errors
+    /// Of the first write that failed.
+    pub(super) fn wait(&mut self) -> Result<()> {
+        while self.in_flight > 0 {
+            let written = self.written.1.recv().expect("this writer holds a sender itself");
+            self.in_flight -= 1;
+            written?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all writes and makes them durable.
+    ///
+    /// # Errors
+    /// As [`WriteBehind::wait`], and of the sync; the file is then not to be trusted, whatever a later sync says.
+    pub(super) fn sync(mut self) -> Result<()> {
+        self.wait()?;
+        let sync = Op::sync(Arc::clone(&self.file));
+        self.output.io.run(sync, self.output.lane, Priority::Background).map(drop)
+    }
 }
 
 /// What a finished file is known by.
@@ -80,7 +156,7 @@ pub(super) struct Finished {
 /// Writes the payload and index of one file.
 #[derive(Debug)]
 pub struct SealedWriter<'a> {
-    context: &'a WriteContext,
+    behind: WriteBehind<'a>,
     file: Arc<DeviceFile>,
     params: SealParams,
     sealer: Sealer,
@@ -95,8 +171,6 @@ pub struct SealedWriter<'a> {
     payload_bytes: u64,
     // Ends of the data blocks in sectors behind the header.
     table: Vec<u32>,
-    written: (Sender<Result<()>>, Receiver<Result<()>>),
-    in_flight: usize,
 }
 
 impl<'a> SealedWriter<'a> {
@@ -105,7 +179,7 @@ impl<'a> SealedWriter<'a> {
     /// # Errors
     /// `Misuse` for parameters out of range or a name that exists, else as the file system says.
     pub(super) fn create(
-        context: &'a WriteContext,
+        output: Output<'a>,
         directory: &Directory,
         name: &str,
         params: SealParams,
@@ -114,12 +188,13 @@ impl<'a> SealedWriter<'a> {
         let sealer = seal_header(&params, keys)?;
         let codec = BlockCodec::new(Arc::clone(sealer.keys()), &params);
         assert!(
-            to_usize(u64::from(params.block_bytes)) <= context.arena.slot_bytes(),
+            to_usize(u64::from(params.block_bytes)) <= output.arena.slot_bytes(),
             "blocks fit the buffers"
         );
+        let file = DeviceFile::open(directory, name, Access::CreateNew)?;
         Ok(Self {
-            context,
-            file: DeviceFile::open(directory, name, Access::CreateNew)?,
+            behind: WriteBehind::new(output, Arc::clone(&file)),
+            file,
             params,
             sealer,
             codec,
@@ -131,8 +206,6 @@ impl<'a> SealedWriter<'a> {
             offset: to_u64(HEADER_BYTES),
             payload_bytes: 0,
             table: Vec::new(),
-            written: unbounded(),
-            in_flight: 0,
         })
     }
 
@@ -184,7 +257,7 @@ impl<'a> SealedWriter<'a> {
         while !bytes.is_empty() {
             let block = match &mut self.block {
                 Some(block) => block,
-                None => self.block.insert(self.context.arena.take(self.context.patience)?),
+                None => self.block.insert(self.behind.buffer()?),
             };
             let (now, later) = bytes.split_at(bytes.len().min(room - self.filled));
             block[self.filled..self.filled + now.len()].copy_from_slice(now);
@@ -202,38 +275,13 @@ impl<'a> SealedWriter<'a> {
         let len = usize::min(to_usize(u64::from(self.params.block_bytes)), block.len());
         let stored =
             self.codec.seal(self.kind, self.number, self.filled, &mut block[..len], &mut self.scratch);
-        self.submit(block, self.offset, stored)?;
+        self.behind.submit(block, self.offset, stored)?;
         self.offset += to_u64(stored);
         self.number += 1;
         self.filled = 0;
         if self.kind == BlockKind::Data {
             let sectors = (self.offset - to_u64(HEADER_BYTES)) / to_u64(ALIGN_BYTES);
             self.table.push(u32::try_from(sectors).expect("64 GiB are 2^24 sectors"));
-        }
-        Ok(())
-    }
-
-    fn submit(&mut self, block: Slot, offset: u64, len: usize) -> Result<()> {
-        while let Ok(written) = self.written.1.try_recv() {
-            self.in_flight -= 1;
-            written?;
-        }
-        let send = self.written.0.clone();
-        // The buffer goes back to the arena here; the writer may be gone after an error.
-        let done = Box::new(move |_, result| drop(send.send(result)));
-        let op = Op::write(Arc::clone(&self.file), offset, len, block);
-        let request =
-            Request { op, lane: Lane::Slow, priority: Priority::Background, deadline: offset, done };
-        self.context.io.submit(request);
-        self.in_flight += 1;
-        Ok(())
-    }
-
-    fn wait_for_writes(&mut self) -> Result<()> {
-        while self.in_flight > 0 {
-            let written = self.written.1.recv().expect("this writer holds a sender itself");
-            self.in_flight -= 1;
-            written?;
         }
         Ok(())
     }
@@ -260,7 +308,7 @@ impl<'a> SealedWriter<'a> {
         (self.kind, self.number) = (BlockKind::Index, 0);
         self.append(&index)?;
         self.seal_block()?;
-        self.wait_for_writes()?;
+        self.behind.wait()?;
 
         let sizes = FinalSizes {
             payload_bytes: self.payload_bytes,
@@ -270,11 +318,10 @@ impl<'a> SealedWriter<'a> {
         };
         let (header, bytes, mac) = self.sealer.header(sizes);
         debug_assert_eq!(header.file_bytes(), self.offset, "the header describes what was written");
-        let mut block = self.context.arena.take(self.context.patience)?;
+        let mut block = self.behind.buffer()?;
         block[..HEADER_BYTES].copy_from_slice(&bytes[..]);
-        self.submit(block, 0, HEADER_BYTES)?;
-        self.wait_for_writes()?;
-        self.context.io.run(Op::sync(Arc::clone(&self.file)), Lane::Slow, Priority::Background)?;
+        self.behind.submit(block, 0, HEADER_BYTES)?;
+        self.behind.sync()?;
         Ok(Finished {
             mac,
             file_id: self.params.file_id,

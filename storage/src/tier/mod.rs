@@ -2,6 +2,7 @@
 //!
 //! A read tier is a cache: losing it costs time, never data. L1 holds opened blocks, L2 the same sealed bytes as L3.
 
+mod drain;
 mod eviction;
 mod file_table;
 mod index;
@@ -14,6 +15,7 @@ mod place;
 mod restore;
 mod write_rate;
 
+pub use drain::{Admission, Ledger};
 pub use eviction::{EvictionPolicy, S3Fifo};
 pub use file_table::{FileNo, FileTable};
 pub use inflight::{Block, BlockRef, Flight, Ticket};

@@ -10,6 +10,8 @@ use crate::error::{ErrorKind, Result};
 use crate::testing::{Random, announce_seed};
 
 type Open<'a> = &'a dyn Fn(&Path) -> Result<Arc<dyn CatalogStore>>;
+const TABLES: u64 = Table::ALL.len() as u64;
+
 type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// Runs the suite on catalogs that `open` gives for directories within `dir`.
@@ -80,7 +82,7 @@ fn random_batches_match_a_map(open: Open<'_>, dir: &Path, seed: u64) {
     for _ in 0..40 {
         let mut batch = Batch::default();
         for _ in 0..random.below(30) {
-            let table = Table::ALL[crate::units::to_usize(random.below(3))];
+            let table = Table::ALL[crate::units::to_usize(random.below(TABLES))];
             let key = random.below(64).to_be_bytes()[5..].to_vec();
             if random.one_in(3) {
                 batch.delete(table, &key);
@@ -97,7 +99,7 @@ fn random_batches_match_a_map(open: Open<'_>, dir: &Path, seed: u64) {
             drop(catalog);
             catalog = open(dir).expect("the same catalog again");
         }
-        let table = Table::ALL[crate::units::to_usize(random.below(3))];
+        let table = Table::ALL[crate::units::to_usize(random.below(TABLES))];
         let (from, to) = (random.below(64).to_be_bytes(), random.below(64).to_be_bytes());
         let (from, to) = (&from[5..], (!random.one_in(4)).then_some(&to[5..]));
         let expected: Vec<_> = model

@@ -1,0 +1,139 @@
+//! The object files of one tier: a directory in which a final name means that the file is whole and durable.
+//!
+//! A file is written as `ID.partial`, synced, renamed to `ID.tso`, and the directory synced. `ID` is the file's id in
+//! hexadecimal: names of objects are inside the files, sealed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::device::{Directory, fs};
+use crate::error::Result;
+use crate::format::FileId;
+use crate::io::Lane;
+
+const SUBDIRECTORY: &str = "objects";
+const SUFFIX: &str = ".tso";
+const PARTIAL: &str = ".partial";
+
+/// The object files of L2 or L3.
+#[derive(Debug)]
+pub(super) struct Area {
+    pub(super) directory: Arc<Directory>,
+    pub(super) lane: Lane,
+}
+
+/// What [`Area::scan`] found.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Files with a final name.
+    pub(super) files: BTreeSet<FileId>,
+    /// Unfinished files, which were removed.
+    pub(super) removed: u64,
+}
+
+impl Area {
+    /// The area below `parent`, which must exist.
+    pub(super) fn open(parent: &Path, lane: Lane) -> Result<Self> {
+        // Names the parent's own error first: a device that is not mounted must not be made up for.
+        Directory::open(parent)?;
+        let path = parent.join(SUBDIRECTORY);
+        if fs::is_directory(&path)?.is_none() {
+            fs::create_directory(&path)?;
+            fs::sync_directory(parent)?;
+        }
+        Ok(Self { directory: Directory::open(&path)?, lane })
+    }
+
+    /// Where object files of the tier at `parent` lie.
+    pub(super) fn path_in(parent: &Path) -> PathBuf {
+        parent.join(SUBDIRECTORY)
+    }
+
+    pub(super) fn final_name(id: FileId) -> String {
+        format!("{id}{SUFFIX}")
+    }
+
+    pub(super) fn partial_name(id: FileId) -> String {
+        format!("{id}{PARTIAL}")
+    }
+
+    /// Gives a file that was written and synced its final name, and makes that durable.
+    pub(super) fn publish(&self, id: FileId) -> Result<()> {
+        let path = self.directory.path();
+        fs::rename(&path.join(Self::partial_name(id)), &path.join(Self::final_name(id)))?;
+        self.directory.sync()
+    }
+
+    /// Removes a file of any name; whatever hinders that is told, and the next opening tries again.
+    pub(super) fn remove(&self, id: FileId) {
+        self.remove_name(&Self::final_name(id));
+    }
+
+    /// Removes what a failed write left behind, whichever name it has got to.
+    pub(super) fn discard(&self, id: FileId) {
+        self.remove_name(&Self::partial_name(id));
+        self.remove_name(&Self::final_name(id));
+    }
+
+    fn remove_name(&self, name: &str) {
+        let path = self.directory.path().join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != crate::error::ErrorKind::Missing => {
+                tracing::warn!(path = %path.display(), %error, "an object file that is not needed stays");
+            }
+            _ => {}
+        }
+    }
+
+    /// Lists the final names and removes what has none.
+    pub(super) fn scan(&self) -> Result<Scan> {
+        let mut scan = Scan::default();
+        for entry in fs::list(self.directory.path())? {
+            let Some(name) = entry.name.to_str().filter(|_| !entry.is_directory) else { continue };
+            if let Some(id) = name.strip_suffix(SUFFIX).and_then(parse_id) {
+                scan.files.insert(id);
+            } else if name.strip_suffix(PARTIAL).and_then(parse_id).is_some() {
+                fs::remove_file(&self.directory.path().join(name))?;
+                scan.removed += 1;
+            }
+        }
+        Ok(scan)
+    }
+}
+
+fn parse_id(text: &str) -> Option<FileId> {
+    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    if text.len() != 32 || !text.bytes().all(hexadecimal) {
+        return None;
+    }
+    let id = u128::from_str_radix(text, 16).ok()?;
+    Some(FileId(id.to_be_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_ids_and_what_is_unfinished_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let area = Area::open(dir.path(), Lane::Fast).unwrap();
+        let id = FileId([0xa7; 16]);
+        assert_eq!(parse_id(&id.to_string()), Some(id));
+        assert_eq!(parse_id(&id.to_string().to_uppercase()), None);
+        let path = |name: &str| area.directory.path().join(name);
+        for name in [Area::partial_name(id), "notes.partial".to_owned(), "README".to_owned()] {
+            std::fs::write(path(&name), b"x").unwrap();
+        }
+        let scan = area.scan().unwrap();
+        assert_eq!((scan.files.len(), scan.removed), (0, 1));
+        assert!(!path(&Area::partial_name(id)).exists() && path("notes.partial").exists());
+        std::fs::write(path(&Area::partial_name(id)), b"x").unwrap();
+        area.publish(id).unwrap();
+        assert_eq!(area.scan().unwrap().files.into_iter().collect::<Vec<_>>(), [id]);
+        area.remove(id);
+        area.discard(id);
+        assert!(area.scan().unwrap().files.is_empty());
+    }
+}

@@ -1,0 +1,167 @@
+//! Moving dirty objects to L3, one step at a time: copy, check, sync, name, commit; then L2's copy may go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::area::Area;
+use super::objects::Objects;
+use super::record::Record;
+use super::report::Drained;
+use crate::codec::Scratch;
+use crate::device::{Access, DeviceFile};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BlockKind, HEADER_BYTES, plain_bytes};
+use crate::io::Priority;
+use crate::store::core::Core;
+use crate::store::sealed_file::{Expected, SealedFile};
+use crate::store::stream::Reader;
+use crate::store::write::WriteBehind;
+use crate::units::to_usize;
+
+/// After a step that failed the next is tried after this long, then after twice as long, up to the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+
+impl Core {
+    /// Drains the oldest dirty object. None when there is nothing to drain.
+    ///
+    /// # Errors
+    /// As the devices say; the object is then as dirty as before, and the next call tries again. `Corrupt` when its
+    /// copy on L2 is damaged: it is set aside, and the next call goes on with the next one.
+    pub(in crate::store) fn drain_one(&self) -> Result<Option<Drained>> {
+        let objects = self.objects()?;
+        let _step = objects.draining.take();
+        let Some((name, record)) = objects.oldest_dirty() else { return Ok(None) };
+        let version = record.version;
+        let drained = if record.tombstone {
+            self.finish_deletion(&name, version).map(|()| 0)
+        } else {
+            self.copy_to_l3(objects, &name, &record)
+        };
+        let mut state = objects.lock();
+        match drained {
+            Ok(bytes) => {
+                state.drain_error = None;
+                drop(state);
+                objects.notify();
+                Ok(Some(Drained { name, version, bytes }))
+            }
+            // Replaced or deleted while it was copied, its file went.
+            Err(_) if state.entries.get(&name).is_none_or(|entry| entry.record.version != version) => {
+                drop(state);
+                Ok(Some(Drained { name, version, bytes: 0 }))
+            }
+            Err(error) => {
+                if error.kind() == ErrorKind::Corrupt {
+                    tracing::error!(%error, name, "a dirty object is damaged on L2 and cannot be drained");
+                    state.ledger.set_aside(version);
+                }
+                if error.kind() != ErrorKind::Interrupted {
+                    state.drain_error = Some(error.to_string());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn copy_to_l3(&self, objects: &Objects, name: &str, record: &Record) -> Result<u64> {
+        let l2 = objects.l2.as_ref().expect("what is dirty is on L2");
+        let reader = Reader { priority: Priority::Background, ..self.reader() };
+        let expected = Expected { id: record.file_id, mac: record.mac };
+        let from = Area::final_name(record.file_id);
+        let file = SealedFile::open(&reader, &l2.directory, &from, &*self.keys, Some(expected))?;
+        let copied = self.copy(objects, &reader, &file).and_then(|()| objects.l3.publish(record.file_id));
+        copied.inspect_err(|_| objects.l3.discard(record.file_id))?;
+        let order = objects.order();
+        let current = objects.update(name, record.version, |record| record.on_l3 = true)?;
+        if current.is_some() {
+            objects.lock().ledger.drained(record.version);
+        }
+        drop(order);
+        match current {
+            Some(_) => objects.remove_superseded(name),
+            None => objects.l3.remove(record.file_id),
+        }
+        Ok(record.file_bytes)
+    }
+
+    /// Copies the sealed bytes, each block authenticated on the way: what is marked clean is right on L3.
+    fn copy(&self, objects: &Objects, reader: &Reader<'_>, file: &SealedFile) -> Result<()> {
+        let header = file.header();
+        let name = Area::partial_name(header.params.file_id);
+        let to = DeviceFile::open(&objects.l3.directory, &name, Access::CreateNew)?;
+        let mut behind = WriteBehind::new(self.output(objects, &objects.l3), to);
+        let mut scratch = Scratch::new()?;
+        let mut plain = vec![0; header.block_slot_bytes()];
+        for kind in [BlockKind::Data, BlockKind::Index] {
+            let total = if kind == BlockKind::Data { header.payload_bytes } else { header.index_bytes };
+            reader.for_each(file, kind, |number, stored| {
+                if objects.stopped() {
+                    return Err(Error::new(ErrorKind::Interrupted, "drain", "the store is closing"));
+                }
+                let len = to_usize(plain_bytes(total, header.params.block_bytes, number));
+                file.codec().open(kind, number, len, stored, &mut plain, &mut scratch)?;
+                let mut block = behind.buffer()?;
+                block[..stored.len()].copy_from_slice(stored);
+                behind.submit(block, file.place(kind, number)?.offset, stored.len())
+            })?;
+        }
+        let bytes = reader.read(file.device_file(), 0, HEADER_BYTES)?;
+        let mut block = behind.buffer()?;
+        block[..HEADER_BYTES].copy_from_slice(&bytes[..HEADER_BYTES]);
+        drop(bytes);
+        behind.submit(block, 0, HEADER_BYTES)?;
+        behind.sync()
+    }
+
+    /// Drains until nothing is dirty.
+    ///
+    /// # Errors
+    /// The first of a step; `Corrupt` when damaged objects stay dirty.
+    pub(in crate::store) fn flush(&self) -> Result<()> {
+        while self.drain_one()?.is_some() {}
+        let stuck = self.objects()?.status().stuck_objects;
+        if stuck > 0 {
+            let why = format!("{stuck} dirty objects are damaged on L2 and cannot be drained");
+            return Err(Error::new(ErrorKind::Corrupt, "flush", why).hint("put them again"));
+        }
+        Ok(())
+    }
+
+    /// What the drain's thread does until the store closes.
+    pub(in crate::store) fn drain_until_stopped(self: &Arc<Self>) {
+        let Ok(objects) = self.objects() else { return };
+        let mut pause = RETRY_FIRST;
+        while !objects.stopped() {
+            match self.drain_one() {
+                Ok(Some(_)) => pause = RETRY_FIRST,
+                Ok(None) => objects.wait_for_dirty(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => return,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {}
+                Err(error) => {
+                    tracing::warn!(%error, "an object was not drained to L3; it stays on L2 until it is");
+                    objects.pause(pause);
+                    pause = (pause * 2).min(RETRY_LONGEST);
+                }
+            }
+        }
+    }
+}
+
+impl Objects {
+    fn oldest_dirty(&self) -> Option<(String, Record)> {
+        let state = self.lock();
+        let version = state.ledger.oldest_dirty()?;
+        let name = state.names.get(&version)?;
+        Some((name.clone(), state.entries.get(name)?.record))
+    }
+
+    fn wait_for_dirty(&self) {
+        drop(self.state.wait_while(None, |state| state.ledger.oldest_dirty().is_none() && !self.stopped()));
+    }
+
+    /// Waits for `time` to pass or the store to close.
+    fn pause(&self, time: Duration) {
+        drop(self.state.wait_while(Some(time), |_| !self.stopped()));
+    }
+}
