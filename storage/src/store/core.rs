@@ -272,11 +272,11 @@ impl Store {
     }
 }
 
+/// L2, the catalog beside it, and why that was made anew, if it was.
+type OpenedL2 = (NvmeTier, Arc<dyn CatalogStore>, Option<String>);
+
 /// L2 and the catalog beside it, where the settings name devices.
-fn open_l2(
-    config: &StoreConfig,
-    files: &Arc<FileTable>,
-) -> Result<Option<(NvmeTier, Arc<dyn CatalogStore>, Option<String>)>> {
+fn open_l2(config: &StoreConfig, files: &Arc<FileTable>) -> Result<Option<OpenedL2>> {
     let Some(first) = config.l2.first() else { return Ok(None) };
     Directory::open(&first.path).map_err(|error| match error.kind() {
         ErrorKind::Misuse => error.hint("give a directory as the first --l2: the catalog is kept there"),

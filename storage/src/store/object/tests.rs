@@ -49,7 +49,11 @@ impl Fixture {
         StoreConfig {
             l1_bytes: 1 << 20,
             block_bytes: BLOCK,
-            l2: self.with_l2.then(|| L2Config { path: self.path("l2"), bytes: 8 << 20 }).into_iter().collect(),
+            l2: self
+                .with_l2
+                .then(|| L2Config { path: self.path("l2"), bytes: 8 << 20 })
+                .into_iter()
+                .collect(),
             objects: Some(objects),
             codec_threads: 2,
             ..StoreConfig::default()
