@@ -12,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod keys;
 mod log;
+mod objects;
 mod output;
 mod pack;
 mod serve;
@@ -40,6 +41,11 @@ struct Command {
 enum Verb {
     Demo(demo::Demo),
     Pack(pack::Pack),
+    Put(objects::Put),
+    Get(objects::Get),
+    Ls(objects::Ls),
+    Rm(objects::Rm),
+    Tensors(objects::Tensors),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
     Keys(keys::Keys),
@@ -65,6 +71,11 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Demo(demo) => demo.run(),
         Verb::Pack(pack) => pack.run(),
+        Verb::Put(put) => put.run(),
+        Verb::Get(get) => get.run(),
+        Verb::Ls(ls) => ls.run(),
+        Verb::Rm(rm) => rm.run(),
+        Verb::Tensors(tensors) => tensors.run(),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Verify(verify) => verify.run(),
         Verb::Keys(keys) => keys.run(),

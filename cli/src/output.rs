@@ -12,8 +12,13 @@ const DRAWS_PER_SECOND: u8 = 10;
 
 /// Prints a result. That nobody reads it any more (a closed pipe) is the reader's choice, not an error.
 pub(crate) fn result(text: &str) -> Result<()> {
+    bytes(text.as_bytes())
+}
+
+/// As [`result`], for what need not be text.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::io("write", std::path::Path::new("stdout"), error))
         }

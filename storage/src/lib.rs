@@ -53,5 +53,6 @@ pub mod units;
 
 pub use error::{Error, ErrorKind, Place, Result};
 pub use store::{
-    DataSetInfo, DataSetWriter, RangeRead, RangeSource, Section, ShardInfo, Store, StoreConfig, WriteContext,
+    DataSetInfo, DataSetWriter, Object, ObjectConfig, ObjectInfo, Payload, PutOptions, RangeRead,
+    RangeSource, Section, ShardInfo, Store, StoreConfig, WriteContext,
 };

@@ -1,5 +1,7 @@
 //! kill -9 at any moment: what has its final name is whole, and the next run needs no help.
 
+mod objects;
+
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;

@@ -3,9 +3,11 @@
 //! Tests here know the command line, the files on disk and the documents; never a crate's inside.
 
 mod command;
+mod objects;
 mod workplace;
 
 pub use command::{Run, binary, tierstream, tierstream_as_nobody};
+pub use objects::{OBJECT_NAMES, OBJECT_WRITERS, contents, object_store};
 pub use workplace::{Workplace, flip_byte};
 
 /// The root of the source tree.

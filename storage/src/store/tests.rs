@@ -210,6 +210,7 @@ fn a_ruined_l2_costs_time_but_no_byte() {
             read_error: 6,
             no_space: if seed % 3 == 0 { 9 } else { 0 },
             bit_flip: 4,
+            ..FaultPlan::default()
         };
         let depth = 64;
         let store = Store::open_on(fixture.config(), Arc::clone(&fixture.keys), move |arena| {

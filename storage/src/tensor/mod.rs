@@ -16,3 +16,6 @@ pub use header::{HEADER_BYTES_MAX, LEN_BYTES};
 pub use layout::ALIGN;
 pub use slice::{Runs, runs};
 pub use table::{TensorInfo, TensorTable};
+
+#[cfg(test)]
+mod tests;

@@ -22,10 +22,24 @@ pub struct FaultPlan {
     pub interrupted: u64,
     /// Reads fail with EIO.
     pub read_error: u64,
+    /// Writes fail with EIO.
+    pub write_error: u64,
+    /// Syncs fail with EIO.
+    pub sync_error: u64,
     /// Writes fail with ENOSPC.
     pub no_space: u64,
     /// One bit of what was read is flipped.
     pub bit_flip: u64,
+}
+
+impl FaultPlan {
+    fn io_error(&self, kind: OpKind) -> u64 {
+        match kind {
+            OpKind::Read => self.read_error,
+            OpKind::Write => self.write_error,
+            OpKind::Sync => self.sync_error,
+        }
+    }
 }
 
 /// Wraps an engine and applies a [`FaultPlan`].
@@ -52,7 +66,7 @@ impl FaultEngine {
         let fail = |code| Err(std::io::Error::from_raw_os_error(code));
         if self.random.one_in(self.plan.interrupted) {
             *result = fail(libc::EINTR);
-        } else if op.kind == OpKind::Read && self.random.one_in(self.plan.read_error) {
+        } else if self.random.one_in(self.plan.io_error(op.kind)) {
             *result = fail(libc::EIO);
         } else if op.kind == OpKind::Write && self.random.one_in(self.plan.no_space) {
             *result = fail(libc::ENOSPC);

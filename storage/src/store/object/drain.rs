@@ -36,7 +36,11 @@ impl Core {
         let drained = if record.tombstone {
             self.finish_deletion(&name, version).map(|()| 0)
         } else {
-            self.copy_to_l3(objects, &name, &record)
+            match self.copy_to_l3(objects, &name, &record) {
+                // Once more: a transfer can go wrong between device and memory while the device holds the right bytes.
+                Err(error) if error.kind() == ErrorKind::Corrupt => self.copy_to_l3(objects, &name, &record),
+                copied => copied,
+            }
         };
         let mut state = objects.lock();
         match drained {

@@ -1,6 +1,9 @@
 //! Objects end to end: against a plain map, with faults, with files and catalogs that vanish.
 
+mod faults;
 mod model;
+mod recovery;
+mod tensors;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,7 +185,8 @@ fn the_background_drains_and_a_full_l2_pushes_back() {
     );
     drop(store);
     // What was left is drained by the next store's thread.
-    let store = Fixture::open(&Fixture { drain: DrainMode::Background, ..fixture });
+    let fixture = Fixture { drain: DrainMode::Background, ..fixture };
+    let store = fixture.open();
     for (name, byte, len) in [("a", 1, 90_000), ("b", 2, 90_000), ("c", 3, 90_000)] {
         assert_eq!(store.get(name).unwrap().read_all().unwrap(), vec![byte; len]);
     }
