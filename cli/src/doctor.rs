@@ -9,9 +9,11 @@ use serde::Serialize;
 use tierstream_gpu_direct::{GpuReport, choose, probe};
 use tierstream_storage::Result;
 use tierstream_storage::buf::{Arena, HeapAllocator};
+use tierstream_storage::catalog::CatalogKind;
 use tierstream_storage::device::Directory;
 use tierstream_storage::io::{EngineChoice, ladder};
 use tierstream_storage::keys::{Cipher, cipher_kernel, cpu_features};
+use tierstream_storage::store::object::dirty_in;
 use tierstream_storage::units::human_bytes;
 
 use crate::output;
@@ -51,6 +53,9 @@ struct DirectoryReport {
     path: PathBuf,
     direct: Option<bool>,
     free_bytes: Option<u64>,
+    /// Objects that this L2 alone has, and their bytes.
+    dirty_objects: Option<u64>,
+    dirty_bytes: Option<u64>,
     problem: Option<String>,
 }
 
@@ -109,7 +114,14 @@ fn directory(path: &Path) -> DirectoryReport {
         let free = directory.free_bytes()?;
         Ok((directory.probe_direct(), free))
     });
-    let mut report = DirectoryReport { path: path.to_owned(), direct: None, free_bytes: None, problem: None };
+    let mut report = DirectoryReport {
+        path: path.to_owned(),
+        direct: None,
+        free_bytes: None,
+        dirty_objects: None,
+        dirty_bytes: None,
+        problem: None,
+    };
     match looked {
         Ok((direct, free)) => {
             report.free_bytes = Some(free);
@@ -119,6 +131,13 @@ fn directory(path: &Path) -> DirectoryReport {
             }
         }
         Err(error) => report.problem = Some(error.to_string()),
+    }
+    match dirty_in(CatalogKind::Redb, path) {
+        Ok(Some((objects, bytes))) => {
+            (report.dirty_objects, report.dirty_bytes) = (Some(objects), Some(bytes))
+        }
+        Ok(None) => {}
+        Err(error) => report.problem = report.problem.or_else(|| Some(error.to_string())),
     }
     report
 }
@@ -187,7 +206,13 @@ impl Report {
             };
             let free = directory.free_bytes.map_or("unknown".to_owned(), human_bytes);
             let problem = directory.problem.as_ref().map_or(String::new(), |problem| format!(", {problem}"));
-            text += &format!("{}: {direct}, {free} free{problem}\n", directory.path.display());
+            let dirty = match (directory.dirty_objects, directory.dirty_bytes) {
+                (Some(objects), Some(bytes)) if objects > 0 => {
+                    format!(", {} in {objects} objects that are nowhere else", human_bytes(bytes))
+                }
+                _ => String::new(),
+            };
+            text += &format!("{}: {direct}, {free} free{dirty}{problem}\n", directory.path.display());
         }
         if self.advice.is_empty() {
             text += "\nnothing to change\n";

@@ -72,7 +72,7 @@ pub(super) fn save(
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let bar = output::byte_bar(total, "reading");
     let saved = interrupt.watch(&bar, &done, &stop, || {
-        let mut counted = |write: &mut dyn FnMut(&[u8]) -> Result<()>, piece: &[u8]| {
+        let counted = |write: &mut dyn FnMut(&[u8]) -> Result<()>, piece: &[u8]| {
             if stop.load(Ordering::Relaxed) {
                 return Err(stopped("get"));
             }

@@ -46,7 +46,7 @@ pub(crate) struct WriteArgs {
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
     metadata: Vec<(String, String)>,
 
-    /// sm4-gcm or aes-256-gcm
+    /// sm4-gcm, aes-256-gcm, or none: authenticated but not encrypted
     #[arg(long, value_name = "NAME", default_value = "sm4-gcm", value_parser = parse::<Cipher>)]
     cipher: Cipher,
 
@@ -85,6 +85,11 @@ impl WriteArgs {
         payload: &dyn Payload,
         json: bool,
     ) -> Result<ExitCode> {
+        if self.cipher == Cipher::AuthOnly {
+            output::say(
+                "warning: --cipher none: the object is not encrypted; all who can read the disk can read it",
+            );
+        }
         let interrupt = Interrupt::catch(|| {})?;
         let store = objects.open(|config| {
             config.cipher = self.cipher;

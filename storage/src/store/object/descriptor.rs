@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::sealed_file::SealedFile;
-use super::super::stream::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Kind, SectionType};
+use crate::store::index::read_section;
+use crate::store::sealed_file::SealedFile;
+use crate::store::stream::Reader;
 use crate::tensor::TensorTable;
 
 /// Name and words of the owner, as JSON.
-pub(super) const DESCRIPTOR: SectionType = SectionType(20);
+pub(super) const DESCRIPTOR: SectionType = SectionType(32);
 /// The safetensors header of an object that is a set of tensors.
-pub(super) const TENSORS: SectionType = SectionType(21);
+pub(super) const TENSORS: SectionType = SectionType(33);
 /// Longest name, as S3 has it.
 const NAME_BYTES_MAX: usize = 1024;
 const DESCRIPTOR_BYTES_MAX: usize = 64 << 10;
@@ -53,11 +54,10 @@ impl Descriptor {
     /// `Corrupt` when the file is no object or has none, else as the device and the authentication say.
     pub(super) fn read(file: &SealedFile, reader: &Reader<'_>) -> Result<Self> {
         let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, "open", why).at(file.path());
-        if file.header().params.kind != Kind::Object || file.header().index_bytes == 0 {
+        if file.header().params.kind != Kind::Object {
             return Err(corrupt("this is no object"));
         }
-        let index = file.read_index(reader)?;
-        let json = index.section(DESCRIPTOR).filter(|json| json.len() <= DESCRIPTOR_BYTES_MAX);
+        let json = read_section(file, reader, DESCRIPTOR)?.filter(|json| json.len() <= DESCRIPTOR_BYTES_MAX);
         let json = json.ok_or_else(|| corrupt("the object has no descriptor"))?;
         let descriptor: Self =
             serde_json::from_slice(&json).map_err(|_| corrupt("the descriptor is malformed"))?;
@@ -68,7 +68,7 @@ impl Descriptor {
 
 /// Reads and checks the tensors of `file`; none when it is not a set of them.
 pub(super) fn read_tensors(file: &SealedFile, reader: &Reader<'_>) -> Result<Option<TensorTable>> {
-    let Some(header) = file.read_index(reader)?.section(TENSORS) else { return Ok(None) };
+    let Some(header) = read_section(file, reader, TENSORS)? else { return Ok(None) };
     TensorTable::parse(header.to_vec()).map(Some).map_err(|error| error.at(file.path()))
 }
 

@@ -91,7 +91,7 @@ impl Core {
                 file_bytes: header.file_bytes(),
                 payload_bytes: header.payload_bytes,
                 tombstone: descriptor.deleted,
-                tensors: file.read_index(&reader)?.section(TENSORS).is_some(),
+                tensors: file.directory(&reader)?.section(TENSORS).is_some(),
                 on_l2: false,
                 on_l3: false,
                 reads: 0,
