@@ -172,6 +172,9 @@ pub fn open_or_rebuild(
         CatalogKind::RocksDb => ROCKSDB,
     };
     let (path, aside) = (directory.join(name), directory.join(format!("{name}.damaged")));
+    if fs::is_directory(&aside)? == Some(true) {
+        fs::remove_directory_all(&aside)?;
+    }
     fs::rename(&path, &aside)?;
     tracing::warn!(%error, aside = %aside.display(), "the catalog is damaged: it was put aside and is made anew");
     Ok((open(kind, directory)?, Some(error.to_string())))

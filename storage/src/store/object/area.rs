@@ -40,8 +40,9 @@ impl Area {
         let path = parent.join(SUBDIRECTORY);
         if fs::is_directory(&path)?.is_none() {
             fs::create_directory(&path)?;
-            fs::sync_directory(parent)?;
         }
+        // Every time: whoever made it may have died before it was durable.
+        fs::sync_directory(parent)?;
         Ok(Self { directory: Directory::open(&path)?, lane })
     }
 
@@ -86,7 +87,8 @@ impl Area {
         }
     }
 
-    /// Lists the final names and removes what has none.
+    /// Lists the final names and removes what has none. What is listed and what is gone is durable then: a name that was
+    /// seen must not vanish, nor one that was removed come back, once others were removed for it.
     pub(super) fn scan(&self) -> Result<Scan> {
         let mut scan = Scan::default();
         for entry in fs::list(self.directory.path())? {
@@ -98,6 +100,7 @@ impl Area {
                 scan.removed += 1;
             }
         }
+        self.directory.sync()?;
         Ok(scan)
     }
 }

@@ -9,7 +9,6 @@ use super::objects::Objects;
 use super::payload::Payload;
 use super::record::Record;
 use super::report::PutReport;
-use crate::device::fs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileId, HEADER_BYTES, Kind, PAYLOAD_BYTES_MAX, SealParams, raw_stored_bytes};
 use crate::store::core::Core;
@@ -195,7 +194,9 @@ impl Core {
             return Ok(());
         };
         objects.remove_superseded(name);
-        fs::sync_directory(objects.l3.directory.path())?;
+        // On L2 as well: an older version there must not come back once its tombstone is gone.
+        objects.l3.directory.sync()?;
+        objects.l2.as_ref().map_or(Ok(()), |l2| l2.directory.sync())?;
         let mut batch = crate::catalog::Batch::default();
         batch.delete(crate::catalog::Table::Objects, name.as_bytes());
         // Without the catalog the tombstone stays: it is the only word of the deletion that lasts.

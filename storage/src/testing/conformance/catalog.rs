@@ -20,6 +20,14 @@ type Model = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 /// When the catalog breaks a promise of the trait.
 pub fn catalog_store(dir: &Path, open: Open<'_>) {
     tables_do_not_mix(open, dir);
+    for (name, suite) in [
+        ("large", large_batches_keep_their_order as fn(Open<'_>, &Path)),
+        ("threads", batches_of_threads_do_not_mix),
+    ] {
+        let of_suite = dir.join(name);
+        std::fs::create_dir_all(&of_suite).expect("a directory for the test");
+        suite(open, &of_suite);
+    }
     for seed in 0..4 {
         let of_seed = dir.join(seed.to_string());
         std::fs::create_dir_all(&of_seed).expect("a directory for the test");
@@ -109,4 +117,54 @@ fn random_batches_match_a_map(open: Open<'_>, dir: &Path, seed: u64) {
             .collect();
         assert_eq!(entries(&*catalog, table, from, to), expected, "seed {seed}");
     }
+}
+
+/// Keys as long as the longest names, values of megabytes, many changes at once; and of one key the last change counts.
+fn large_batches_keep_their_order(open: Open<'_>, dir: &Path) {
+    let long_key = vec![b'n'; 1024];
+    let large = vec![0xa5; 3 << 20];
+    let catalog = open(dir).expect("an empty catalog");
+    let mut batch = Batch::default();
+    batch.put(Table::Objects, &long_key, b"first");
+    batch.delete(Table::Objects, &long_key);
+    batch.put(Table::Objects, &long_key, &large);
+    batch.put(Table::Objects, b"gone", b"here");
+    batch.delete(Table::Objects, b"gone");
+    for number in 0..5000_u32 {
+        batch.put(Table::Blocks, &number.to_be_bytes(), &number.to_le_bytes());
+    }
+    catalog.apply(&batch).expect("a large batch");
+    drop(catalog);
+    let catalog = open(dir).expect("the same catalog again");
+    assert_eq!(catalog.get(Table::Objects, &long_key).expect("a read"), Some(large));
+    assert_eq!(catalog.get(Table::Objects, b"gone").expect("a read"), None);
+    let (from, to) = (100_u32.to_be_bytes(), 4000_u32.to_be_bytes());
+    assert_eq!(entries(&*catalog, Table::Blocks, &from, Some(&to)).len(), 3900);
+}
+
+/// Batches of several threads do not mix: each sets all its keys to one value, and nobody ever sees two.
+fn batches_of_threads_do_not_mix(open: Open<'_>, dir: &Path) {
+    const KEYS: u8 = 8;
+    let catalog = open(dir).expect("an empty catalog");
+    std::thread::scope(|scope| {
+        for writer in 0..3_u8 {
+            let catalog = &catalog;
+            scope.spawn(move || {
+                for round in 0..15_u8 {
+                    let mut batch = Batch::default();
+                    (0..KEYS).for_each(|key| batch.put(Table::Objects, &[key], &[writer, round]));
+                    catalog.apply(&batch).expect("a batch");
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..50 {
+                let seen = entries(&*catalog, Table::Objects, b"", None);
+                assert!(seen.is_empty() || seen.len() == usize::from(KEYS), "half a batch: {seen:?}");
+                assert!(seen.windows(2).all(|pair| pair[0].1 == pair[1].1), "two batches: {seen:?}");
+            }
+        });
+    });
+    let last = entries(&*catalog, Table::Objects, b"", None);
+    assert!(last.iter().all(|(_, value)| value[1] == 14), "a batch that came last is seen: {last:?}");
 }
