@@ -129,6 +129,11 @@ impl Ledger {
         }
     }
 
+    /// What was set aside is to be drained again, in its place.
+    pub fn try_again(&mut self) {
+        self.set_aside.clear();
+    }
+
     /// Objects that L2 alone has.
     #[must_use]
     pub fn dirty_count(&self) -> usize {
@@ -198,6 +203,8 @@ mod tests {
         ledger.evict(2).unwrap();
         assert_eq!(ledger.reserve(30), Admission::Admitted);
         assert_eq!((ledger.dirty_count(), ledger.dirty_bytes(), ledger.set_aside_count()), (2, 60, 1));
+        ledger.try_again();
+        assert_eq!((ledger.oldest_dirty(), ledger.set_aside_count()), (Some(1), 0));
     }
 
     #[test]

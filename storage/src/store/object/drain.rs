@@ -1,10 +1,9 @@
 //! Moving dirty objects to L3, one step at a time: copy, check, sync, name, commit; then L2's copy may go.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::area::Area;
-use super::objects::Objects;
+use super::objects::{Objects, State};
 use super::record::Record;
 use super::report::Drained;
 use crate::codec::Scratch;
@@ -22,16 +21,32 @@ use crate::units::to_usize;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
+/// What a step of the drain came to.
+enum Step {
+    Nothing,
+    Drained(Drained),
+    /// L2 does not give the object: it is damaged there, gone, or unreadable. Those behind it go on.
+    SetAside(Error),
+}
+
 impl Core {
     /// Drains the oldest dirty object. None when there is nothing to drain.
     ///
     /// # Errors
-    /// As the devices say; the object is then as dirty as before, and the next call tries again. `Corrupt` when its
-    /// copy on L2 is damaged: it is set aside, and the next call goes on with the next one.
+    /// As the devices say; the object is then as dirty as before. When L2 does not give it, it is set aside, and the
+    /// next call goes on with the next one; else the next call tries it again.
     pub(in crate::store) fn drain_one(&self) -> Result<Option<Drained>> {
+        match self.drain_step()? {
+            Step::Nothing => Ok(None),
+            Step::Drained(drained) => Ok(Some(drained)),
+            Step::SetAside(error) => Err(error),
+        }
+    }
+
+    fn drain_step(&self) -> Result<Step> {
         let objects = self.objects()?;
         let _step = objects.draining.take();
-        let Some((name, record)) = objects.oldest_dirty() else { return Ok(None) };
+        let Some((name, record)) = objects.oldest_dirty() else { return Ok(Step::Nothing) };
         let version = record.version;
         let drained = if record.tombstone {
             self.finish_deletion(&name, version).map(|()| 0)
@@ -48,22 +63,21 @@ impl Core {
                 state.drain_error = None;
                 drop(state);
                 objects.notify();
-                Ok(Some(Drained { name, version, bytes }))
+                Ok(Step::Drained(Drained { name, version, bytes }))
             }
             // Replaced or deleted while it was copied, its file went.
             Err(_) if state.entries.get(&name).is_none_or(|entry| entry.record.version != version) => {
-                drop(state);
-                Ok(Some(Drained { name, version, bytes: 0 }))
+                Ok(Step::Drained(Drained { name, version, bytes: 0 }))
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
             Err(error) => {
-                if error.kind() == ErrorKind::Corrupt {
-                    tracing::error!(%error, name, "a dirty object is damaged on L2 and cannot be drained");
-                    state.ledger.set_aside(version);
+                state.drain_error = Some(error.to_string());
+                if !objects.is_of_l2(&error) {
+                    return Err(error);
                 }
-                if error.kind() != ErrorKind::Interrupted {
-                    state.drain_error = Some(error.to_string());
-                }
-                Err(error)
+                tracing::error!(%error, name, "L2 does not give a dirty object: it stays, and is tried again later");
+                state.ledger.set_aside(version);
+                Ok(Step::SetAside(error))
             }
         }
     }
@@ -118,30 +132,39 @@ impl Core {
         behind.sync()
     }
 
-    /// Drains until nothing is dirty.
+    /// Drains until nothing is dirty; what was set aside is tried again.
     ///
     /// # Errors
-    /// The first of a step; `Corrupt` when damaged objects stay dirty.
+    /// The first of a step that L3 failed; else, when all others are drained, why L2 did not give the rest.
     pub(in crate::store) fn flush(&self) -> Result<()> {
-        while self.drain_one()?.is_some() {}
-        let stuck = self.objects()?.status().stuck_objects;
-        if stuck > 0 {
-            let why = format!("{stuck} dirty objects are damaged on L2 and cannot be drained");
-            return Err(Error::new(ErrorKind::Corrupt, "flush", why).hint("put them again"));
+        self.objects()?.lock().ledger.try_again();
+        let mut refused = None;
+        loop {
+            match self.drain_step()? {
+                Step::Drained(_) => {}
+                Step::SetAside(error) => drop(refused.get_or_insert(error)),
+                Step::Nothing => break,
+            }
         }
-        Ok(())
+        let stuck = self.objects()?.status().stuck_objects;
+        match refused {
+            None => Ok(()),
+            Some(error) => {
+                Err(error.hint(format!("{stuck} objects are on L2 alone and damaged there: put them again")))
+            }
+        }
     }
 
     /// What the drain's thread does until the store closes.
-    pub(in crate::store) fn drain_until_stopped(self: &Arc<Self>) {
+    pub(in crate::store) fn drain_until_stopped(&self) {
         let Ok(objects) = self.objects() else { return };
         let mut pause = RETRY_FIRST;
         while !objects.stopped() {
-            match self.drain_one() {
-                Ok(Some(_)) => pause = RETRY_FIRST,
-                Ok(None) => objects.wait_for_dirty(),
+            match self.drain_step() {
+                Ok(Step::Drained(_)) => pause = RETRY_FIRST,
+                Ok(Step::Nothing) => objects.wait_for_dirty(),
+                Ok(Step::SetAside(_)) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => return,
-                Err(error) if error.kind() == ErrorKind::Corrupt => {}
                 Err(error) => {
                     tracing::warn!(%error, "an object was not drained to L3; it stays on L2 until it is");
                     objects.pause(pause);
@@ -160,8 +183,21 @@ impl Objects {
         Some((name.clone(), state.entries.get(name)?.record))
     }
 
+    /// Whether an error is of reading what lies on L2.
+    fn is_of_l2(&self, error: &Error) -> bool {
+        let l2 = self.l2.as_ref().map(|l2| l2.directory.path());
+        l2.is_some_and(|l2| error.place().is_some_and(|place| place.path.starts_with(l2)))
+    }
+
+    /// Waits for something to drain; what was set aside is tried again after a while.
     fn wait_for_dirty(&self) {
-        drop(self.state.wait_while(None, |state| state.ledger.oldest_dirty().is_none() && !self.stopped()));
+        let stuck = self.lock().ledger.set_aside_count() > 0;
+        let at_most = stuck.then_some(RETRY_LONGEST);
+        let idle = |state: &mut State| state.ledger.oldest_dirty().is_none() && !self.stopped();
+        let mut state = self.state.wait_while(at_most, idle);
+        if state.ledger.oldest_dirty().is_none() {
+            state.ledger.try_again();
+        }
     }
 
     /// Waits for `time` to pass or the store to close.
