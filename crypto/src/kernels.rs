@@ -6,6 +6,8 @@
 
 use std::sync::OnceLock;
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::aead::aws_lc;
 use crate::aead::{Aead, Cipher, rustcrypto, sm4_gcm};
 use crate::detect::{CpuFeatures, cpu_features};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,6 +67,14 @@ static ENTRIES: &[Entry] = &[
         is_supported: |_| true,
         aead: |key| Box::new(rustcrypto::Sm4Gcm::new(key)),
         stream: Some(sm4_crate),
+    },
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    Entry {
+        cipher: Cipher::Aes256Gcm,
+        name: aws_lc::NAME,
+        is_supported: |_| true,
+        aead: |key| Box::new(aws_lc::Aes256Gcm::new(key)),
+        stream: None,
     },
     Entry {
         cipher: Cipher::Aes256Gcm,

@@ -9,8 +9,8 @@ use aes_gcm::aead::inout::InOutBuf;
 use subtle::ConstantTimeEq;
 
 use super::ghash::{Ghash, GhashKey};
-use super::{Aead, Cipher, Nonce, TAG_BYTES, Tag};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Aead, Cipher, Nonce, TAG_BYTES, Tag, wiped};
+use crate::error::Result;
 use crate::sm4::{BLOCK_BYTES, Block, RoundKeys, Sm4Kernel};
 
 /// SP 800-38D: a message has at most 2^39 - 256 bits.
@@ -63,11 +63,6 @@ fn j0(nonce: &Nonce) -> Block {
 
 fn masked(hash: [u8; TAG_BYTES], mask: &Block) -> Tag {
     std::array::from_fn(|i| hash[i] ^ mask[i])
-}
-
-fn wiped(body: &mut [u8]) -> Error {
-    body.fill(0);
-    Error::new(ErrorKind::Corrupt, "tag mismatch")
 }
 
 impl<K> fmt::Debug for Sm4Gcm<K> {

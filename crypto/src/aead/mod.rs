@@ -3,6 +3,8 @@
 //! Guarantees that `open` shows no plaintext before the tag was verified, and that on failure the destination is
 //! zero. Knows nothing of where nonces come from but their form: see [`Nonce::block`].
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) mod aws_lc;
 mod gcm;
 pub(crate) mod ghash;
 pub(crate) mod rustcrypto;
@@ -171,6 +173,12 @@ pub trait Aead: Send + Sync + fmt::Debug {
     /// # Panics
     /// When the two lengths differ.
     fn open_into(&self, nonce: &Nonce, aad: &[u8], sealed: &[u8], plain: &mut [u8], tag: &Tag) -> Result<()>;
+}
+
+/// The error of a wrong tag, with the destination wiped.
+fn wiped(body: &mut [u8]) -> Error {
+    body.fill(0);
+    Error::new(ErrorKind::Corrupt, "tag mismatch")
 }
 
 /// SM4-GCM on kernel `K`, for a key whose length was checked.

@@ -11,8 +11,8 @@ use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{AesGcm, aes::Aes256};
 
-use super::{Aead, Cipher, Nonce, Tag};
-use crate::error::{Error, ErrorKind, Result};
+use super::{Aead, Cipher, Nonce, Tag, wiped};
+use crate::error::Result;
 
 type Sm4GcmCore = AesGcm<sm4::Sm4, U12>;
 type Aes256GcmCore = AesGcm<Aes256, U12>;
@@ -92,8 +92,3 @@ macro_rules! kernel {
 
 kernel!(Sm4Gcm, Sm4GcmCore, Cipher::Sm4Gcm, SM4);
 kernel!(Aes256Gcm, Aes256GcmCore, Cipher::Aes256Gcm, AES);
-
-fn wiped(body: &mut [u8]) -> Error {
-    body.fill(0);
-    Error::new(ErrorKind::Corrupt, "tag mismatch")
-}
