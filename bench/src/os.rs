@@ -1,5 +1,5 @@
-#![expect(unsafe_code, reason = "getrusage(2) and mmap(2) have no safe wrapper: each gets one here")]
-//! The two system calls that need `unsafe`: what a thread has used, and a file as memory.
+#![expect(unsafe_code, reason = "getrusage(2), mmap(2) and RDTSC have no safe wrapper: each gets one here")]
+//! What needs `unsafe`: what a thread has used, a file as memory, and the time stamp counter.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -89,4 +89,16 @@ impl Mapping {
     pub(crate) fn copy_to(&self, offset: usize, to: &mut [u8]) {
         to.copy_from_slice(&self.0[offset..offset + to.len()]);
     }
+}
+
+/// The time stamp counter, which ticks at a rate of its own however fast the core runs; none but on x86-64.
+pub(crate) fn time_stamp_counter() -> Option<u64> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: RDTSC is part of x86-64; where a program may not use it, the process ends, which Linux does on
+        // demand alone (prctl(2), PR_SET_TSC).
+        Some(unsafe { std::arch::x86_64::_rdtsc() })
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    None
 }

@@ -12,7 +12,7 @@ use tierstream_storage::buf::{Arena, HeapAllocator};
 use tierstream_storage::catalog::CatalogKind;
 use tierstream_storage::device::Directory;
 use tierstream_storage::io::{EngineChoice, ladder};
-use tierstream_storage::keys::{Cipher, cipher_kernel, cpu_features};
+use tierstream_storage::keys::{Cipher, cipher_kernel, cpu_features, forced_kernel, kernels};
 use tierstream_storage::store::object::dirty_in;
 use tierstream_storage::units::human_bytes;
 
@@ -42,6 +42,8 @@ struct Report {
     huge_pages_bytes: u64,
     cpu_features: String,
     cipher_kernels: Vec<(&'static str, &'static str)>,
+    cipher_kernels_supported: Vec<&'static str>,
+    cipher_kernel_forced: Option<&'static str>,
     gpu: GpuReport,
     batch_path: String,
     directories: Vec<DirectoryReport>,
@@ -91,6 +93,8 @@ impl Doctor {
             huge_pages_bytes: meminfo("Hugetlb").unwrap_or(0),
             cpu_features: cpu_features().to_string(),
             cipher_kernels: Cipher::ALL.map(|cipher| (cipher.name(), cipher_kernel(cipher))).to_vec(),
+            cipher_kernels_supported: supported_kernels(),
+            cipher_kernel_forced: forced_kernel(),
             gpu,
             batch_path: path.to_string(),
             directories: self.directories.iter().map(|path| directory(path)).collect(),
@@ -99,6 +103,12 @@ impl Doctor {
         report.advice = advice(&report);
         Ok(report)
     }
+}
+
+/// The cipher kernels that this CPU runs, for each cipher best first.
+pub(crate) fn supported_kernels() -> Vec<&'static str> {
+    let all = Cipher::ALL.into_iter().flat_map(kernels);
+    all.filter(|kernel| kernel.supported).map(|kernel| kernel.name).collect()
 }
 
 /// A value of /proc/meminfo, in bytes.
@@ -186,7 +196,11 @@ impl Report {
         rows.push(("locked memory limit", limit));
         rows.push(("huge pages", human_bytes(self.huge_pages_bytes)));
         rows.push(("CPU features", self.cpu_features.clone()));
-        rows.extend(self.cipher_kernels.iter().map(|(cipher, kernel)| (*cipher, (*kernel).to_owned())));
+        rows.extend(self.cipher_kernels.iter().map(|(cipher, kernel)| {
+            let forced = if self.cipher_kernel_forced == Some(*kernel) { ", forced" } else { "" };
+            (*cipher, format!("{kernel}{forced}"))
+        }));
+        rows.push(("cipher kernels", self.cipher_kernels_supported.join(" ")));
         rows.push((
             "GPU",
             match &self.gpu.absent_because {

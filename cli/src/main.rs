@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod inspect;
 mod interrupt;
+mod kernel;
 mod keys;
 mod log;
 mod objects;
@@ -58,6 +59,10 @@ enum Verb {
 fn main() -> ExitCode {
     let command = Command::parse();
     log::start(command.verbose);
+    if let Err(error) = kernel::force_from_environment() {
+        output::error(&error);
+        return ExitCode::from(2);
+    }
     match run(command.verb) {
         Ok(code) => code,
         Err(error) => {

@@ -229,6 +229,39 @@ fn doctor_and_help_answer() {
 }
 
 #[test]
+fn a_cipher_kernel_can_be_forced() {
+    let with = |kernel: &str, args: &[&str]| {
+        let output = std::process::Command::new(tierstream_tests::binary("tierstream"))
+            .args(args)
+            .env("TIERSTREAM_CIPHER_KERNEL", kernel)
+            .output()
+            .expect("the command starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let report = tierstream(["doctor", "--json"]).ok().json();
+    assert!(report["cipher_kernel_forced"].is_null(), "{report}");
+    let names = report["cipher_kernels_supported"].as_array().unwrap();
+    assert!(names.iter().any(|name| name == "sm4-portable"), "{report}");
+    for name in names {
+        let name = name.as_str().unwrap();
+        let (code, stdout, stderr) = with(name, &["doctor", "--json"]);
+        assert_eq!(code, Some(0), "{stderr}");
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(report["cipher_kernel_forced"], name);
+        let chosen = report["cipher_kernels"].as_array().unwrap();
+        assert!(chosen.iter().any(|pair| pair[1] == name), "{name}: {report}");
+        let (_, stdout, _) = with(name, &["doctor"]);
+        assert!(stdout.contains(&format!("{name}, forced")), "{stdout}");
+    }
+    let (code, _, stderr) = with("sm4-quick", &["doctor"]);
+    assert_eq!(code, Some(2));
+    for said in ["sm4-quick", "hint: TIERSTREAM_CIPHER_KERNEL", "sm4-portable"] {
+        assert!(stderr.contains(said), "{stderr}");
+    }
+}
+
+#[test]
 fn bench_measures_io_and_catalogs_in_fios_words() {
     let workplace = Workplace::new();
     let file = format!("--filename={}", workplace.arg("file"));

@@ -10,6 +10,7 @@ pub use file::{
 pub use tierstream_crypto::{
     Cipher, CpuFeatures, Fingerprint, KEY_TEXT_BYTES_MAX, KekId, KeyProvider, KeyRing, KeyText,
     PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, PassphraseCost, PassphraseKey, RootKey, cpu_features,
+    force_kernel, forced_kernel, kernels,
 };
 
 /// The name of the code that seals and opens with `cipher` on this machine.
