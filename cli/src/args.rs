@@ -1,36 +1,16 @@
 //! Flags that several verbs share, and the values they take.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use tierstream_loader::pack::DictionarySize;
 use tierstream_storage::catalog::CatalogKind;
 use tierstream_storage::format::MANIFEST_NAME;
 use tierstream_storage::io::{EngineChoice, ServiceConfig};
-use tierstream_storage::keys::{Cipher, KeyProvider, read_key_file};
+use tierstream_storage::keys::Cipher;
 use tierstream_storage::store::peek_header;
 use tierstream_storage::tier::{L2Config, WriteRate};
 use tierstream_storage::{Result, StoreConfig};
-
-/// The key.
-#[derive(Debug, Args)]
-pub(crate) struct KeyArgs {
-    /// Key file; make one with `tierstream keys new FILE`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: PathBuf,
-}
-
-impl KeyArgs {
-    pub(crate) fn open(&self) -> Result<Arc<dyn KeyProvider>> {
-        open_key(&self.key)
-    }
-}
-
-/// Reads a key file.
-pub(crate) fn open_key(path: &Path) -> Result<Arc<dyn KeyProvider>> {
-    Ok(Arc::new(read_key_file(path)?))
-}
 
 /// The tiers.
 #[derive(Debug, Args)]

@@ -17,8 +17,9 @@ use tierstream_storage::units::human_bytes;
 use tierstream_storage::{Error, ErrorKind, Result, Store, StoreConfig};
 use tierstream_train::{Device, Precision, Recipe};
 
-use crate::args::{IoArgs, block_bytes_of, open_key, parse_positive};
+use crate::args::{IoArgs, block_bytes_of, parse_positive};
 use crate::interrupt::Interrupt;
+use crate::key::open_key_file;
 use crate::training::{self, PeakMemory, Placement, TrainingArgs, TrainingReport};
 use crate::{corpus, output, pack};
 
@@ -286,7 +287,7 @@ fn open_or_make_key(places: &Places) -> Result<Arc<dyn KeyProvider>> {
         }
         write_key_file(&places.key, &RootKey::random("demo")?)?;
     }
-    open_key(&places.key)
+    open_key_file(&places.key)
 }
 
 /// For this user alone: what is below is sealed, but its sizes and times are nobody else's business either.

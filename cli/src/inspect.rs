@@ -8,11 +8,13 @@ use clap::Args;
 use serde::Serialize;
 use tierstream_loader::{Dataset, RECORD_NAMES, name_of};
 use tierstream_storage::format::{Header, MANIFEST_NAME, SectionType};
+use tierstream_storage::keys::KeyProvider;
 use tierstream_storage::store::peek_header;
 use tierstream_storage::units::{human_bytes, to_u64};
 use tierstream_storage::{DataSetInfo, Error, ErrorKind, Result, Store, StoreConfig};
 
-use crate::args::{block_bytes_of, open_key};
+use crate::args::block_bytes_of;
+use crate::key::OptionalKeyArgs;
 use crate::output;
 
 /// Show what is in a data set or a sealed file
@@ -24,9 +26,8 @@ pub(crate) struct Inspect {
     /// Directory of a data set, or a sealed file
     path: PathBuf,
 
-    /// Key file
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    key: OptionalKeyArgs,
 
     /// List this many samples with their sizes and names, with a key
     #[arg(long, value_name = "N", default_value_t = 0, requires = "key")]
@@ -71,8 +72,8 @@ struct DataSetReport {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        match &self.key {
-            Some(key) if self.path.is_dir() => self.with_key(key)?,
+        match self.key.open() {
+            Some(keys) if self.path.is_dir() => self.with_key(keys?)?,
             Some(_) => {
                 return Err(Error::new(
                     ErrorKind::Misuse,
@@ -120,8 +121,7 @@ impl Inspect {
         output::result(&text)
     }
 
-    fn with_key(&self, key: &Path) -> Result<()> {
-        let keys = open_key(key)?;
+    fn with_key(&self, keys: Arc<dyn KeyProvider>) -> Result<()> {
         let block_bytes = block_bytes_of(&self.path)?;
         let store = Store::open(
             StoreConfig { l1_bytes: u64::from(block_bytes) * 16, block_bytes, ..StoreConfig::default() },

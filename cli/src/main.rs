@@ -11,6 +11,7 @@ mod doctor;
 mod inspect;
 mod interrupt;
 mod kernel;
+mod key;
 mod keys;
 mod log;
 mod objects;

@@ -1,6 +1,6 @@
 //! The only place that prints: results to stdout, errors and progress to stderr.
 
-use std::io::Write;
+use std::io::{BufRead, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,6 +9,8 @@ use tierstream_storage::{Error, ErrorKind, Result};
 
 /// How often a progress bar is drawn, per second.
 const DRAWS_PER_SECOND: u8 = 10;
+/// Nobody types more than this.
+const ANSWER_BYTES_MAX: u64 = 4096;
 
 /// Prints a result. That nobody reads it any more (a closed pipe) is the reader's choice, not an error.
 pub(crate) fn result(text: &str) -> Result<()> {
@@ -37,6 +39,25 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
 pub(crate) fn say(text: &str) {
     // Nothing can be said when stderr is closed.
     let _closed = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Asks something of the person who watches: no line end.
+pub(crate) fn ask(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _closed = write!(stderr, "{text}").and_then(|()| stderr.flush());
+}
+
+/// Asks, and reads a line from the terminal; `None` where stdin is none.
+pub(crate) fn answer(text: &str) -> Result<Option<String>> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(None);
+    }
+    ask(text);
+    let mut line = String::new();
+    let read = stdin.lock().take(ANSWER_BYTES_MAX).read_line(&mut line);
+    read.map_err(|error| Error::io("read", std::path::Path::new("stdin"), error))?;
+    Ok(Some(line))
 }
 
 /// Prints an error and its hint.

@@ -11,8 +11,9 @@ use tierstream_storage::Result;
 use tierstream_storage::keys::{Cipher, KeyProvider};
 use tierstream_storage::units::human_bytes;
 
-use crate::args::{Codec, IoArgs, KeyArgs, SealArgs, parse};
+use crate::args::{Codec, IoArgs, SealArgs, parse};
 use crate::interrupt::Interrupt;
+use crate::key::KeyArgs;
 use crate::output;
 
 /// Pack a directory of files into a sealed data set

@@ -8,8 +8,9 @@ use clap::Args;
 use tierstream_daemon::{Server, ServerConfig};
 use tierstream_storage::{Result, Store};
 
-use crate::args::{KeyArgs, TierArgs, parse_block_size};
+use crate::args::{TierArgs, parse_block_size};
 use crate::interrupt::Interrupt;
+use crate::key::KeyArgs;
 use crate::output;
 
 /// Serve data sets to the jobs of this user over a Unix socket

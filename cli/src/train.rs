@@ -1,17 +1,18 @@
 //! `tierstream train`: trains a byte-level GPT on a packed data set.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tierstream_daemon::Client;
 use tierstream_loader::Dataset;
 use tierstream_prefetch::Prefetcher;
 use tierstream_storage::{Error, ErrorKind, Result, Store};
 
-use crate::args::{TierArgs, block_bytes_of, open_key};
+use crate::args::{TierArgs, block_bytes_of};
 use crate::interrupt::Interrupt;
+use crate::key::OptionalKeyArgs;
 use crate::output;
 use crate::training::{self, Placement, TrainingArgs};
 
@@ -20,13 +21,13 @@ use crate::training::{self, Placement, TrainingArgs};
 /// The data set must hold byte samples of one length, as `tierstream pack --sample-bytes N` makes them; the model's
 /// context is N - 1 bytes. Samples come in an order that is shuffled over the whole data set, anew each epoch.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("from").args(["key", "daemon"]).required(true)))]
 pub(crate) struct Train {
     /// Directory of the data set
     data: PathBuf,
 
-    /// Key file; make one with `tierstream keys new FILE`
-    #[arg(long, value_name = "FILE", required_unless_present = "daemon")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    key: OptionalKeyArgs,
 
     /// Read through the daemon at this socket, which has the key and the tiers
     #[arg(long, value_name = "SOCKET", conflicts_with_all = ["key", "l1_size", "l2", "l2_size", "l2_write_rate", "catalog",
@@ -51,14 +52,13 @@ impl Train {
         let location = self.data.to_str().ok_or_else(|| {
             Error::new(ErrorKind::Misuse, "train", "the data set's path is not UTF-8").at(&self.data)
         })?;
-        let report = match (&self.daemon, &self.key) {
-            (Some(socket), _) => {
+        let report = match &self.daemon {
+            Some(socket) => {
                 let dataset = Dataset::open(Arc::new(Client::connect(socket)?), location)?;
                 training::run(&dataset, None, &self.training, &placement, "daemon", &interrupt)?
             }
-            (None, key) => {
-                // The parser asks for one of the two.
-                let keys = open_key(key.as_deref().unwrap_or(Path::new("")))?;
+            None => {
+                let keys = self.key.open().expect("the parser asks for a key or a daemon")?;
                 let store = Store::open(self.tiers.config(block_bytes_of(&self.data)?), keys)?;
                 let dataset = Dataset::open(Arc::new(store.clone()), location)?;
                 let prefetcher = Prefetcher::new(&store);

@@ -9,8 +9,9 @@ use tierstream_storage::store::{VerifyProgress, VerifyReport, peek_header, verif
 use tierstream_storage::units::human_bytes;
 use tierstream_storage::{Result, WriteContext};
 
-use crate::args::{IoArgs, KeyArgs, block_bytes_of};
+use crate::args::{IoArgs, block_bytes_of};
 use crate::interrupt::Interrupt;
+use crate::key::KeyArgs;
 use crate::output;
 
 /// Read and authenticate every byte of a data set

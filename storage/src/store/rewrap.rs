@@ -1,0 +1,344 @@
+//! Changing the keys that a data set opens with: headers alone are rewritten, data stays as it is.
+//!
+//! Guarantees, at any moment and after any crash: each file opens under every key it opened with before the step that
+//! takes that key away, and the whole data set opens under one key (docs/specs/format.md, section 4.1). What was done
+//! stays done: the same call again finishes what is left.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tierstream_crypto::{DataKey, ErrorKind as CryptoKind, KekId, KeyProvider, WrappedKey};
+
+use super::open::read_manifest;
+use super::sealed_file::{Expected, peek_header};
+use super::stream::Reader;
+use super::write::WriteContext;
+use crate::codec::{add_wrap, open_header, remove_wraps};
+use crate::device::{Access, DeviceFile, Directory, fs};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{HEADER_BYTES, Header, MANIFEST_NAME};
+use crate::io::{Lane, Op, Priority};
+use crate::units::to_u64;
+
+/// Errors that a report keeps; more are only counted.
+const ERRORS_KEPT: usize = 100;
+
+/// What is done so far; shared with whoever shows it.
+#[derive(Debug, Default)]
+pub struct RewrapProgress {
+    /// Headers looked at: two for each file that is rotated, else one.
+    pub headers: AtomicU64,
+    /// Set from outside to end early.
+    pub stop: AtomicBool,
+}
+
+/// What came of a change of keys.
+#[derive(Debug, Default)]
+pub struct RewrapReport {
+    /// Files of the data set: its shards and its manifest.
+    pub files: u64,
+    /// Files that got the new key.
+    pub added: u64,
+    /// Files that lost a key.
+    pub removed: u64,
+    /// Files that could not be changed, at most a hundred; empty when all went well.
+    pub errors: Vec<Error>,
+    /// How many errors there were in all.
+    pub error_count: u64,
+}
+
+/// Which key-encryption keys open a file, as its header says: nothing is authenticated.
+#[derive(Clone, Debug)]
+pub struct FileWraps {
+    /// The file's name.
+    pub file: String,
+    /// The keys.
+    pub keks: Vec<KekId>,
+    /// Wrap slots that are damaged.
+    pub damaged_slots: u64,
+}
+
+/// The keys of every sealed file in the directory `path`, shards first, by name; no key is needed.
+///
+/// # Errors
+/// `Missing` when there is none, else as the first header that cannot be read.
+pub fn list_wraps(path: &Path) -> Result<Vec<FileWraps>> {
+    let names = sealed_files(path)?;
+    let read = |file: String| {
+        let header = peek_header(&path.join(&file))?;
+        let keks = header.wraps.into_iter().map(|wrap| wrap.kek).collect();
+        Ok(FileWraps { file, keks, damaged_slots: to_u64(header.damaged_slots.len()) })
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// Names of the sealed files in the directory `path`: shards in order, then the manifest.
+///
+/// # Errors
+/// `Missing` when there is none, else as readdir(3).
+pub fn sealed_files(path: &Path) -> Result<Vec<String>> {
+    let entries = fs::list(path)?.into_iter().filter(|entry| !entry.is_directory);
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.name.into_string().ok()).collect();
+    names.retain(|name| name == MANIFEST_NAME || name.ends_with(".tss"));
+    names.sort_by_key(|name| (name == MANIFEST_NAME, name.clone()));
+    if names.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Missing,
+            "list",
+            format!("no `{MANIFEST_NAME}` and no shards in it"),
+        )
+        .at(path)
+        .hint("give the directory of a packed data set; `tierstream pack INPUT OUTPUT` makes one"));
+    }
+    Ok(names)
+}
+
+/// The keys of one data set, to be changed.
+#[derive(Debug)]
+pub struct Rewrap<'a> {
+    context: &'a WriteContext,
+    path: &'a Path,
+    threads: usize,
+    progress: &'a RewrapProgress,
+}
+
+/// One file of the data set; and what it must be, where the manifest says so.
+struct Target {
+    name: String,
+    expected: Option<Expected>,
+}
+
+/// What is done to each header.
+type Change<'a> = &'a (dyn Fn(&mut [u8; HEADER_BYTES]) -> Result<bool> + Sync);
+
+impl<'a> Rewrap<'a> {
+    /// For the data set in the directory `path`, with up to `threads` files at a time.
+    #[must_use]
+    pub fn new(
+        context: &'a WriteContext,
+        path: &'a Path,
+        threads: usize,
+        progress: &'a RewrapProgress,
+    ) -> Self {
+        Self { context, path, threads, progress }
+    }
+
+    /// Lets `new` open what `known` opens.
+    ///
+    /// # Errors
+    /// When the manifest does not open; `Retry` when another process changes the keys; `Interrupted` when it was
+    /// stopped. Files that fail are in the report.
+    pub fn add(&self, known: &dyn KeyProvider, new: &dyn KeyProvider) -> Result<RewrapReport> {
+        let _lock = self.lock()?;
+        let known = Both(new, known);
+        let targets = self.targets(&known)?;
+        let (added, errors) = self.each(&targets, &|header| add_wrap(header, &known, new), Some(new))?;
+        Ok(report(&targets, added, 0, errors))
+    }
+
+    /// Puts `new` in the place of the keys `leaving`, which `known` holds: in all files before the first loses one.
+    ///
+    /// # Errors
+    /// As [`Rewrap::add`]. When some file could not get the new key, none loses an old one: the report says which.
+    pub fn rotate(
+        &self,
+        known: &dyn KeyProvider,
+        leaving: &[KekId],
+        new: &dyn KeyProvider,
+    ) -> Result<RewrapReport> {
+        let _lock = self.lock()?;
+        let known = Both(new, known);
+        let targets = self.targets(&known)?;
+        let (added, errors) = self.each(&targets, &|header| add_wrap(header, &known, new), Some(new))?;
+        if !errors.is_empty() {
+            return Ok(report(&targets, added, 0, errors));
+        }
+        let leaves = |kek: &KekId| leaving.iter().any(|id| id.fingerprint == kek.fingerprint);
+        let (removed, errors) =
+            self.each(&targets, &|header| remove_wraps(header, &leaves, Some(new)), Some(new))?;
+        Ok(report(&targets, added, removed, errors))
+    }
+
+    /// Takes away the keys for which `leaving` says so, the last one too: then the data is gone for ever.
+    ///
+    /// # Errors
+    /// As [`Rewrap::add`], but that no key is needed and nothing is authenticated.
+    pub fn destroy(&self, leaving: &(dyn Fn(&KekId) -> bool + Sync)) -> Result<RewrapReport> {
+        let names = sealed_files(self.path)?;
+        let _lock = if names.iter().any(|name| name == MANIFEST_NAME) { self.lock()? } else { None };
+        let targets: Vec<Target> = names.into_iter().map(|name| Target { name, expected: None }).collect();
+        let (removed, errors) = self.each(&targets, &|header| remove_wraps(header, leaving, None), None)?;
+        Ok(report(&targets, 0, removed, errors))
+    }
+
+    /// One process at a time: two that read, change and write the same header would undo each other's work.
+    fn lock(&self) -> Result<Option<fs::Lock>> {
+        let manifest = self.path.join(MANIFEST_NAME);
+        match fs::lock(&manifest) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == ErrorKind::Retry => Err(Error::new(
+                ErrorKind::Retry,
+                "lock",
+                "another process is changing the keys of this data set",
+            )
+            .at(&manifest)),
+            Err(error) if error.kind() == ErrorKind::Missing => {
+                Err(error.hint("this is no packed data set: `tierstream pack INPUT OUTPUT` makes one"))
+            }
+            Err(error) if error.kind() == ErrorKind::Denied => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "no lock here: see to it that nobody else changes keys now");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The shards that the manifest names, shards that lie there beside it, and at last the manifest.
+    fn targets(&self, known: &dyn KeyProvider) -> Result<Vec<Target>> {
+        let reader = self.reader();
+        let directory = Directory::open(self.path)?;
+        let (_, manifest) = read_manifest(&reader, &directory, known)?;
+        let mut targets: Vec<Target> = manifest
+            .shards
+            .iter()
+            .map(|entry| Target {
+                name: entry.file.clone(),
+                expected: Some(Expected { id: entry.file_id(), mac: entry.mac }),
+            })
+            .collect();
+        let listed: std::collections::HashSet<&str> =
+            manifest.shards.iter().map(|entry| entry.file.as_str()).collect();
+        let others = sealed_files(self.path)?.into_iter().filter(|name| !listed.contains(name.as_str()));
+        targets.extend(others.map(|name| Target { name, expected: None }));
+        Ok(targets)
+    }
+
+    fn reader(&self) -> Reader<'a> {
+        Reader {
+            io: &self.context.io,
+            arena: &self.context.arena,
+            patience: self.context.patience,
+            priority: Priority::Background,
+        }
+    }
+
+    /// Changes the header of every target, the last one last. Returns how many changed, and what went wrong.
+    fn each(
+        &self,
+        targets: &[Target],
+        change: Change<'_>,
+        opens_after: Option<&dyn KeyProvider>,
+    ) -> Result<(u64, Vec<Error>)> {
+        let directory = Directory::open(self.path)?;
+        let (changed, next) = (AtomicU64::new(0), AtomicUsize::new(0));
+        let errors = Mutex::new(Vec::new());
+        let work = |target: &Target| {
+            match self.change(&directory, target, change, opens_after) {
+                Ok(did) => drop(changed.fetch_add(u64::from(did), Ordering::Relaxed)),
+                Err(error) => errors.lock().unwrap_or_else(PoisonError::into_inner).push(error),
+            }
+            self.progress.headers.fetch_add(1, Ordering::Relaxed);
+        };
+        let stopped = || self.progress.stop.load(Ordering::Relaxed);
+        let Some((last, first)) = targets.split_last() else { return Ok((0, Vec::new())) };
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.clamp(1, first.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(target) = first.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if stopped() {
+                            return;
+                        }
+                        work(target);
+                    }
+                });
+            }
+        });
+        if stopped() {
+            return Err(Error::new(ErrorKind::Interrupted, "change keys", "stopped before the end")
+                .at(self.path)
+                .hint("run the same command again to finish; nothing is lost meanwhile"));
+        }
+        work(last);
+        let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+        errors.sort_by_key(|error| error.place().map(|place| place.path.clone()));
+        Ok((changed.into_inner(), errors))
+    }
+
+    /// Reads a header, changes it, writes it back, makes it durable, and reads back what was written.
+    fn change(
+        &self,
+        directory: &Directory,
+        target: &Target,
+        change: Change<'_>,
+        opens_after: Option<&dyn KeyProvider>,
+    ) -> Result<bool> {
+        let file = DeviceFile::open(directory, &target.name, Access::ReadWrite).map_err(|error| {
+            if error.kind() == ErrorKind::Denied {
+                return error.hint("keys are changed by whoever may write the data set's files");
+            }
+            error
+        })?;
+        let changed = || {
+            let reader = self.reader();
+            let read = || -> Result<Box<[u8; HEADER_BYTES]>> {
+                let bytes = reader.read(&file, 0, HEADER_BYTES)?;
+                Ok(Box::new(bytes[..HEADER_BYTES].try_into().expect("4096 bytes")))
+            };
+            let mut header = read()?;
+            target.check(&header)?;
+            if !change(&mut header)? {
+                return Ok(false);
+            }
+            let mut slot = self.context.arena.take(self.context.patience)?;
+            slot[..HEADER_BYTES].copy_from_slice(&header[..]);
+            let run = |op| self.context.io.run(op, Lane::Slow, Priority::Background).map(drop);
+            run(Op::write(std::sync::Arc::clone(&file), 0, HEADER_BYTES, slot))?;
+            run(Op::sync(std::sync::Arc::clone(&file)))?;
+            let again = read()?;
+            if again != header {
+                let why = "the header that was written is not the one that is read back";
+                return Err(Error::new(ErrorKind::Device, "change keys", why));
+            }
+            opens_after.map_or(Ok(()), |key| open_header(&again, key).map(drop))?;
+            Ok(true)
+        };
+        changed().map_err(|error: Error| error.at(file.path()))
+    }
+}
+
+impl Target {
+    fn check(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
+        let Some(expected) = self.expected else { return Ok(()) };
+        let (found, mac) = Header::parse(header)?;
+        if (expected.id, expected.mac) == (found.params.file_id, mac) {
+            return Ok(());
+        }
+        let why = format!("another file is in its place: file id {}", found.params.file_id);
+        Err(Error::new(ErrorKind::Corrupt, "change keys", why)
+            .hint("the shard was swapped or rolled back: restore the data set from its source"))
+    }
+}
+
+fn report(targets: &[Target], added: u64, removed: u64, mut errors: Vec<Error>) -> RewrapReport {
+    let error_count = to_u64(errors.len());
+    errors.truncate(ERRORS_KEPT);
+    RewrapReport { files: to_u64(targets.len()), added, removed, errors, error_count }
+}
+
+/// Unwraps with the first, or else with the second.
+#[derive(Debug)]
+struct Both<'a>(&'a dyn KeyProvider, &'a dyn KeyProvider);
+
+impl KeyProvider for Both<'_> {
+    fn wrap(&self, key: &DataKey, context: &[u8]) -> tierstream_crypto::Result<WrappedKey> {
+        self.0.wrap(key, context)
+    }
+
+    fn unwrap(&self, wrapped: &WrappedKey, context: &[u8]) -> tierstream_crypto::Result<DataKey> {
+        match self.0.unwrap(wrapped, context) {
+            Err(error) if error.kind() == CryptoKind::Missing => self.1.unwrap(wrapped, context),
+            unwrapped => unwrapped,
+        }
+    }
+}
