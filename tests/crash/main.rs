@@ -12,6 +12,8 @@ use tierstream_storage::clock::{Clock, SystemClock};
 use tierstream_storage::testing::{Random, announce_seed, tell};
 use tierstream_tests::{Workplace, binary, tierstream};
 
+mod rotation;
+
 /// Kills of each command.
 const KILLS: usize = 40;
 

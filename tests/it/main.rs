@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod commands;
+mod keys;
 mod layering;
 mod objects;
 mod tidy;

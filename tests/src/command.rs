@@ -1,8 +1,9 @@
 //! Running the `tierstream` that was built.
 
 use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// What a run of the command gave.
 #[derive(Debug)]
@@ -76,6 +77,55 @@ pub fn binary(name: &str) -> PathBuf {
 /// When it cannot be started.
 pub fn tierstream<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     Run::of(Command::new(binary("tierstream")).args(args).output().expect("the command starts"))
+}
+
+/// Runs `tierstream` with `variables` in its environment.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn tierstream_with<S: AsRef<OsStr>>(
+    variables: &[(&str, &str)],
+    args: impl IntoIterator<Item = S>,
+) -> Run {
+    let mut command = Command::new(binary("tierstream"));
+    command.envs(variables.iter().copied());
+    Run::of(command.args(args).output().expect("the command starts"))
+}
+
+/// Runs `tierstream` on a terminal of its own: waits for each question of `dialogue` and types the answer. What it
+/// prints, on either stream, is in `stdout`. `None` where there is no script(1).
+///
+/// # Panics
+/// When it ends before it has asked everything.
+#[must_use]
+pub fn tierstream_on_terminal(args: &[&str], dialogue: &[(&str, &str)]) -> Option<Run> {
+    let quoted: Vec<String> = args.iter().map(|arg| format!("'{arg}'")).collect();
+    let line = format!("'{}' {}", binary("tierstream").display(), quoted.join(" "));
+    let started = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut script = started.ok()?;
+    let mut typing = script.stdin.take().expect("a pipe");
+    let mut screen = script.stdout.take().expect("a pipe");
+    let (mut shown, mut seen) = (Vec::new(), 0);
+    let mut byte = [0];
+    for (question, answer) in dialogue {
+        while !String::from_utf8_lossy(&shown[seen..]).contains(question) {
+            let read = screen.read(&mut byte).expect("the screen");
+            assert!(read == 1, "`{question}` was not asked: {}", String::from_utf8_lossy(&shown));
+            shown.push(byte[0]);
+        }
+        seen = shown.len();
+        typing.write_all(answer.as_bytes()).expect("the keyboard");
+        typing.flush().expect("the keyboard");
+    }
+    screen.read_to_end(&mut shown).expect("the screen");
+    drop(typing);
+    let status = script.wait().expect("a child");
+    let stdout = String::from_utf8_lossy(&shown).into_owned();
+    Some(Run { code: status.code().unwrap_or(-1), stdout, stderr: String::new() })
 }
 
 /// Runs `tierstream` as a user without privileges, from `copy`, a place that this user can reach: as root all files are
