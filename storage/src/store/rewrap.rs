@@ -257,7 +257,7 @@ impl<'a> Rewrap<'a> {
         if stopped() {
             return Err(Error::new(ErrorKind::Interrupted, "change keys", "stopped before the end")
                 .at(self.path)
-                .hint("run the same command again to finish; nothing is lost meanwhile"));
+                .hint("run the same command again to finish"));
         }
         work(last);
         let mut errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
