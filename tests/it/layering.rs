@@ -29,6 +29,7 @@ const STORAGE: [&str; 15] = [
 const UNSAFE: [&str; 8] = [
     "storage/src/buf/arena.rs",
     "storage/src/io/uring.rs",
+    "storage/tests/hostile/allocations.rs",
     "gpu-direct/src/cuda.rs",
     "bench/src/os.rs",
     "crypto/src/sm4/",

@@ -83,6 +83,12 @@ impl SealedFile {
         for why in &header.damaged_slots {
             tracing::warn!(file = %file.path().display(), "{why}; another slot opened the file");
         }
+        // Before anything is sized by it: a block is read into one buffer.
+        if header.block_slot_bytes() > reader.arena.slot_bytes() {
+            let (found, most) = (header.params.block_bytes, reader.arena.slot_bytes());
+            let why = format!("blocks of {found} bytes, but buffers have {most}");
+            return Err(Error::new(ErrorKind::Misuse, "open", why));
+        }
         let codec = BlockCodec::new(Arc::clone(&sealed.keys), &header.params);
         let directory = OnceLock::new();
         let mut opened = Self { file, sealed, codec, table: None, directory, on_l2: false };
