@@ -13,5 +13,6 @@ pub mod crypto;
 pub mod io;
 mod os;
 mod random;
+pub mod read;
 
 pub use tierstream_storage::{Error, ErrorKind, Result};

@@ -10,13 +10,15 @@ use serde::Serialize;
 use tierstream_bench::catalog::{self, CatalogBench};
 use tierstream_bench::crypto;
 use tierstream_bench::io::{self, IoJob};
+use tierstream_bench::read::{self, ReadBench};
 use tierstream_storage::Result;
 use tierstream_storage::clock::{Clock, SystemClock};
 
-use crate::args::parse_positive;
+use crate::args::{KeyArgs, TierArgs, block_bytes_of, parse_positive};
 use crate::output;
 
-/// Measure this machine: I/O in fio's words, ciphers beside memcpy, catalogs by number of objects
+/// Measure this machine: I/O in fio's words, ciphers beside memcpy, data sets through the loader, catalogs by number
+/// of objects
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -41,6 +43,10 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Read data sets through the loader, as a job does; several take turns and are compared with the first
+    ///
+    /// L1 and the kernel's page cache are empty at the start of each run; an L2 keeps what earlier runs brought there.
+    Read(Read),
     /// Compare the catalogs of this build
     Catalog {
         /// Existing directory on the device to measure; what is made there is removed again
@@ -54,6 +60,54 @@ enum Verb {
     },
 }
 
+/// The flags of `bench read`.
+#[derive(Debug, Args)]
+struct Read {
+    /// Directories of data sets
+    #[arg(value_name = "DATA", required = true)]
+    data: Vec<PathBuf>,
+    #[command(flatten)]
+    key: KeyArgs,
+    #[command(flatten)]
+    tiers: TierArgs,
+    /// Samples to read of each; by default one epoch
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    samples: Option<u64>,
+    /// Samples per batch
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_positive)]
+    batch_size: u64,
+    /// Read in the order of the data set, not shuffled
+    #[arg(long)]
+    in_order: bool,
+    /// Announce nothing to the prefetcher: each batch is read when its turn comes
+    #[arg(long)]
+    no_prefetch: bool,
+    /// Times that each data set is read
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Read {
+    fn run(self, clock: &Arc<dyn Clock>) -> Result<()> {
+        let sized = self.data.iter().map(|path| Ok((path.clone(), block_bytes_of(path)?)));
+        let data_sets = sized.collect::<Result<Vec<_>>>()?;
+        let config = self.tiers.config(data_sets.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0));
+        let bench = ReadBench {
+            data_sets,
+            config,
+            samples: self.samples.unwrap_or(u64::MAX),
+            batch_size: self.batch_size,
+            shuffle: !self.in_order,
+            prefetch: !self.no_prefetch,
+            repeat: self.repeat,
+        };
+        show(&read::run(&bench, &self.key.open()?, clock)?, self.json)
+    }
+}
+
 impl Bench {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -65,6 +119,7 @@ impl Bench {
                 show(&io::run(&IoJob::from_args(&fios)?, &clock)?, json)?;
             }
             Verb::Crypto { json } => show(&crypto::run(&*clock)?, json)?,
+            Verb::Read(read) => read.run(&clock)?,
             Verb::Catalog { directory, objects, json } => {
                 let mut bench = CatalogBench::new(&directory);
                 if !objects.is_empty() {

@@ -30,7 +30,8 @@ impl<'a> Case<'a> {
         let (aad, pattern) = data.split_at_checked(usize::from(head[1]).min(data.len()))?;
         // Long bodies from few bytes, so that the fuzzer can change what matters.
         let repeat = usize::from(head[2]) + 1;
-        let body = pattern.iter().copied().cycle().take(pattern.len() * repeat).take(BODY_BYTES_MAX).collect();
+        let body =
+            pattern.iter().copied().cycle().take(pattern.len() * repeat).take(BODY_BYTES_MAX).collect();
         Some(Self {
             cipher,
             key,
@@ -65,7 +66,8 @@ impl<'a> Case<'a> {
 
         let (mut sealed, mut aad, mut tag) = (sealed.to_vec(), aad.to_vec(), *tag);
         let bit = self.flip % (8 * (sealed.len() + aad.len() + TAG_BYTES));
-        let byte = sealed.iter_mut().chain(&mut aad).chain(&mut tag).nth(bit / 8).expect("a byte of the three");
+        let byte =
+            sealed.iter_mut().chain(&mut aad).chain(&mut tag).nth(bit / 8).expect("a byte of the three");
         *byte ^= 1 << (bit % 8);
         aead.open_into(nonce, &aad, &sealed, &mut buffer[*offset..], &tag).expect_err("a wrong bit");
         assert!(buffer[*offset..].iter().all(|byte| *byte == 0), "{kernel} left what it opened");

@@ -120,3 +120,6 @@ impl Dataset {
         self.0.source.read(&self.0.info, reads)
     }
 }
+
+#[cfg(test)]
+mod tests;

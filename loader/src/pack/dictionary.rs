@@ -14,6 +14,9 @@ const SAMPLE_RATIO: u64 = 100;
 /// Longest piece: a dictionary helps at the start of a block, before the block itself has told zstd as much.
 const PIECE_BYTES_MAX: u64 = 16 << 10;
 
+/// Pieces that make a training: zstd sets a quarter of them aside to compare dictionaries by, and refuses a handful.
+const PIECES_MIN: u64 = 64;
+
 /// Trains the dictionary that `config` asks for. `None` when it asks for none, or leaves the choice and the input has
 /// nothing to learn from.
 pub(super) fn train(input: &Input, config: &PackConfig) -> Result<Option<Vec<u8>>> {
@@ -39,8 +42,8 @@ pub(super) fn train(input: &Input, config: &PackConfig) -> Result<Option<Vec<u8>
 
 /// About `bytes` of the input in pieces, spread evenly over all files laid end to end.
 fn sample(input: &Input, bytes: u64, block_bytes: u32) -> Result<(Vec<u8>, Vec<usize>)> {
-    let piece_bytes = capacity(block_bytes).min(PIECE_BYTES_MAX);
     let all = input.bytes();
+    let piece_bytes = capacity(block_bytes).min(PIECE_BYTES_MAX).min((bytes.min(all) / PIECES_MIN).max(1));
     let pieces = (bytes.min(all) / piece_bytes).max(1);
     let (mut samples, mut lens) = (Vec::new(), Vec::new());
     let (mut file, mut file_start) = (0, 0);

@@ -5,10 +5,12 @@
 
 pub mod conformance;
 mod faults;
+mod image;
 mod random;
 mod say;
 pub mod sim;
 
 pub use faults::{FaultEngine, FaultPlan};
+pub use image::{ImageBlock, SealedImage};
 pub use random::Random;
 pub use say::{announce_seed, skip, tell};
