@@ -14,7 +14,8 @@ use tierstream_bench::read::{self, ReadBench};
 use tierstream_storage::Result;
 use tierstream_storage::clock::{Clock, SystemClock};
 
-use crate::args::{KeyArgs, TierArgs, block_bytes_of, parse_positive};
+use crate::args::{TierArgs, block_bytes_of, parse_positive};
+use crate::key::KeyArgs;
 use crate::output;
 
 /// Measure this machine: I/O in fio's words, ciphers beside memcpy, data sets through the loader, catalogs by number

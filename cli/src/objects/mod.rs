@@ -21,8 +21,9 @@ use tierstream_storage::store::object::{DrainMode, Payload, PutReport, Sink};
 use tierstream_storage::tensor::TensorTable;
 use tierstream_storage::{Error, ErrorKind, ObjectConfig, PutOptions, Result, Store, StoreConfig};
 
-use crate::args::{KeyArgs, TierArgs, parse_block_size};
+use crate::args::{TierArgs, parse_block_size};
 use crate::interrupt::Interrupt;
+use crate::key::KeyArgs;
 use crate::output;
 
 /// Of each L2, this part is for objects and the rest for blocks of data sets: a checkpoint is written at once and read

@@ -104,8 +104,9 @@ fn a_second_key_opens_until_it_is_taken_away_and_the_last_one_shreds() {
 
 #[test]
 fn what_cannot_get_the_new_key_keeps_the_whole_on_the_old_one() {
+    type Damage = fn(&Fixture);
     // Damaged, swapped, missing, cut short: each in a data set of its own.
-    let damage: [(&str, fn(&Fixture)); 4] = [
+    let damage: [(&str, Damage); 4] = [
         ("MAC", |fixture| {
             let mut bytes = std::fs::read(fixture.shard(2)).unwrap();
             bytes[2020] ^= 1;
