@@ -155,22 +155,10 @@ impl Entry {
 }
 
 fn find(name: &str, wanted: impl Fn(&Entry) -> bool) -> Result<&'static Entry> {
-    let known = ENTRIES.iter().find(|entry| entry.name == name && wanted(entry));
-    match known {
-        Some(entry) if entry.runs_here() => Ok(entry),
-        Some(_) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("cipher kernel `{name}` needs instructions this CPU has not, expected {}", names()),
-        )),
-        None => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("unknown cipher kernel `{name}`, expected {}", names()),
-        )),
-    }
-}
-
-/// The names of what this CPU runs.
-fn names() -> String {
-    let names = ENTRIES.iter().filter(|entry| entry.runs_here()).map(|entry| entry.name);
-    names.collect::<Vec<_>>().join(", ")
+    let refused = match ENTRIES.iter().find(|entry| entry.name == name && wanted(entry)) {
+        Some(entry) if entry.runs_here() => return Ok(entry),
+        Some(_) => format!("cipher kernel `{name}` needs instructions that this CPU has not"),
+        None => format!("unknown cipher kernel `{name}`"),
+    };
+    Err(Error::new(ErrorKind::Unsupported, refused))
 }
