@@ -51,6 +51,12 @@ enum Work {
     Ctr(Box<dyn KeyStream>),
 }
 
+fn random(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    Random::new(1).fill(&mut bytes);
+    bytes
+}
+
 /// Work from one buffer to another, as the store does it.
 #[derive(Debug)]
 pub(super) struct Case {
@@ -63,7 +69,8 @@ pub(super) struct Case {
 impl Case {
     /// memcpy of `size` bytes.
     pub(super) fn copy(size: usize) -> Self {
-        Self::new(Work::Copy, vec![0; size])
+        // Written, or all its pages would be the one page of zeros that the kernel shares.
+        Self::new(Work::Copy, random(size))
     }
 
     /// `mode` of `kernel` on `size` bytes.
@@ -71,8 +78,7 @@ impl Case {
     /// # Errors
     /// `Unsupported` when this CPU does not run the kernel.
     pub(super) fn kernel(kernel: &Kernel, mode: Mode, size: usize) -> Result<Self> {
-        let mut from = vec![0; size];
-        Random::new(1).fill(&mut from);
+        let mut from = random(size);
         let key = vec![7; kernel.cipher.key_bytes()];
         let aead = || aead_with(kernel.name, kernel.cipher, &key);
         let work = match mode {
