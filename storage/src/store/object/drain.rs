@@ -111,18 +111,27 @@ impl Core {
         let mut behind = WriteBehind::new(self.output(objects, &objects.l3), to);
         let mut scratch = Scratch::new()?;
         let mut plain = vec![0; header.block_slot_bytes()];
+        // Of writing to L3: the reader would put it down to the block of L2 that it had just read.
+        let mut of_l3 = None;
         for kind in [BlockKind::Data, BlockKind::Index] {
             let total = if kind == BlockKind::Data { header.payload_bytes } else { header.index_bytes };
-            reader.for_each(file, kind, |number, stored| {
+            let read = reader.for_each(file, kind, |number, stored| {
                 if objects.stopped() {
                     return Err(Error::new(ErrorKind::Interrupted, "drain", "the store is closing"));
                 }
                 let len = to_usize(plain_bytes(total, header.params.block_bytes, number));
                 file.codec().open(kind, number, len, stored, &mut plain, &mut scratch)?;
-                let mut block = behind.buffer()?;
-                block[..stored.len()].copy_from_slice(stored);
-                behind.submit(block, file.place(kind, number)?.offset, stored.len())
-            })?;
+                let offset = file.place(kind, number)?.offset;
+                let written = behind.buffer().and_then(|mut block| {
+                    block[..stored.len()].copy_from_slice(stored);
+                    behind.submit(block, offset, stored.len())
+                });
+                written.inspect_err(|error| of_l3 = Some(error.clone()))
+            });
+            match of_l3.take() {
+                Some(error) => return Err(error),
+                None => read?,
+            }
         }
         let bytes = reader.read(file.device_file(), 0, HEADER_BYTES)?;
         let mut block = behind.buffer()?;
