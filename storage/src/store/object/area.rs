@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::device::{Directory, fs};
 use crate::error::Result;
@@ -21,6 +21,8 @@ const PARTIAL: &str = ".partial";
 pub(super) struct Area {
     pub(super) directory: Arc<Directory>,
     pub(super) lane: Lane,
+    // Files that were to be removed and could not be.
+    stayed: Mutex<BTreeSet<FileId>>,
 }
 
 /// What [`Area::scan`] found.
@@ -43,7 +45,7 @@ impl Area {
         }
         // Every time: whoever made it may have died before it was durable.
         fs::sync_directory(parent)?;
-        Ok(Self { directory: Directory::open(&path)?, lane })
+        Ok(Self { directory: Directory::open(&path)?, lane, stayed: Mutex::default() })
     }
 
     /// Where object files of the tier at `parent` lie.
@@ -68,22 +70,47 @@ impl Area {
 
     /// Removes a file of any name; whatever hinders that is told, and the next opening tries again.
     pub(super) fn remove(&self, id: FileId) {
-        self.remove_name(&Self::final_name(id));
+        if self.remove_name(&Self::final_name(id)).is_err() {
+            self.stayed().insert(id);
+        }
+    }
+
+    /// Removes what could not be removed before. As long as some of it stays, no deletion may be forgotten: the next
+    /// opening would find an older version and no word that it is gone.
+    ///
+    /// # Errors
+    /// When something still stays.
+    pub(super) fn remove_what_stayed(&self) -> Result<()> {
+        let mut stays = Ok(());
+        let ids = std::mem::take(&mut *self.stayed());
+        for id in ids {
+            if let Err(error) = self.remove_name(&Self::final_name(id)) {
+                self.stayed().insert(id);
+                stays = Err(error);
+            }
+        }
+        stays
+    }
+
+    fn stayed(&self) -> MutexGuard<'_, BTreeSet<FileId>> {
+        self.stayed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes what a failed write left behind, whichever name it has got to.
     pub(super) fn discard(&self, id: FileId) {
-        self.remove_name(&Self::partial_name(id));
-        self.remove_name(&Self::final_name(id));
+        // The next opening removes it, if it stays.
+        drop(self.remove_name(&Self::partial_name(id)));
+        self.remove(id);
     }
 
-    fn remove_name(&self, name: &str) {
+    fn remove_name(&self, name: &str) -> Result<()> {
         let path = self.directory.path().join(name);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != crate::error::ErrorKind::Missing => {
                 tracing::warn!(path = %path.display(), %error, "an object file that is not needed stays");
+                Err(error)
             }
-            _ => {}
+            _ => Ok(()),
         }
     }
 

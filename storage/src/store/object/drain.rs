@@ -6,7 +6,7 @@ use super::area::Area;
 use super::objects::{Objects, State};
 use super::record::Record;
 use super::report::Drained;
-use crate::codec::Scratch;
+use crate::codec::{Scratch, open_header};
 use crate::device::{Access, DeviceFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, HEADER_BYTES, plain_bytes};
@@ -134,6 +134,11 @@ impl Core {
             }
         }
         let bytes = reader.read(file.device_file(), 0, HEADER_BYTES)?;
+        // Read anew, so that it is checked anew: L3's copy is about to be the only one.
+        let again = open_header(bytes[..HEADER_BYTES].try_into().expect("4096 bytes"), &*self.keys)?;
+        if again.mac != *file.mac() {
+            return Err(Error::new(ErrorKind::Corrupt, "drain", "another header was read").at(file.path()));
+        }
         let mut block = behind.buffer()?;
         block[..HEADER_BYTES].copy_from_slice(&bytes[..HEADER_BYTES]);
         drop(bytes);

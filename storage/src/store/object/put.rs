@@ -53,8 +53,11 @@ impl Core {
         }
         let descriptor = Descriptor { name: name.to_owned(), deleted: true, metadata: Default::default() };
         let report = self.write_version(name, &Vec::new(), &descriptor, false)?;
-        if report.on_l3 {
-            self.finish_deletion(name, report.version)?;
+        // Durable already: what is left to remove, the next opening removes as well.
+        if report.on_l3
+            && let Err(error) = self.finish_deletion(name, report.version)
+        {
+            tracing::warn!(%error, name, "the files of a deleted object stay for now");
         }
         Ok(true)
     }
@@ -195,8 +198,10 @@ impl Core {
         };
         objects.remove_superseded(name);
         // On L2 as well: an older version there must not come back once its tombstone is gone.
-        objects.l3.directory.sync()?;
-        objects.l2.as_ref().map_or(Ok(()), |l2| l2.directory.sync())?;
+        for area in [Some(&objects.l3), objects.l2.as_ref()].into_iter().flatten() {
+            area.remove_what_stayed()?;
+            area.directory.sync()?;
+        }
         let mut batch = crate::catalog::Batch::default();
         batch.delete(crate::catalog::Table::Objects, name.as_bytes());
         // Without the catalog the tombstone stays: it is the only word of the deletion that lasts.
