@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tierstream_storage::clock::{Clock, SystemClock};
-use tierstream_storage::testing::sim::{Failure, Plan, Sabotage, Stats, simulate, simulate_sabotaged};
+use tierstream_storage::testing::sim::{
+    Failure, Plan, Sabotage, Stats, simulate, simulate_in_detail, simulate_sabotaged,
+};
 use tierstream_storage::testing::tell;
 
 /// Seeds of a normal run.
@@ -56,8 +58,8 @@ fn run(seeds: std::ops::Range<u64>) -> Result<Stats, Vec<Failure>> {
 fn every_promise_holds_under_faults_and_crashes() {
     if let Some(seed) = switch("TIERSTREAM_SIM_SEED") {
         println!("{:#?}", Plan::draw(seed));
-        let run =
-            simulate(seed).unwrap_or_else(|failure| panic!("{}\n{failure}", failure.history.join("\n")));
+        let run = simulate_in_detail(seed)
+            .unwrap_or_else(|failure| panic!("{}\n{failure}", failure.history.join("\n")));
         println!("{}\n  trace {:016x}", run.stats, run.trace);
         return;
     }
@@ -77,7 +79,7 @@ fn every_promise_holds_under_faults_and_crashes() {
 #[test]
 fn a_disk_that_lies_is_found() {
     for sabotage in [Sabotage::FileSyncs, Sabotage::DirectorySyncs, Sabotage::Renames] {
-        let found = (0..LIES).find_map(|seed| simulate_sabotaged(seed, Some(sabotage)).err());
+        let found = (0..LIES).find_map(|seed| simulate_sabotaged(seed, sabotage).err());
         let found = found.unwrap_or_else(|| panic!("{sabotage:?}: not found in {LIES} seeds"));
         println!("{sabotage:?}: found by seed {}: {}", found.seed, found.what);
     }

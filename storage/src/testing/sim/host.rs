@@ -116,7 +116,9 @@ impl SimHost {
 
     /// Remembers what happens, for those who look into a failing seed.
     pub fn tell(&self, what: &str) {
+        let log = self.disk.take_log();
         let mut turns = self.lock();
+        turns.history.extend(log.into_iter().map(|line| format!("                  {line}")));
         let line = format!("{:>12.6} s  {what}", turns.now.as_secs_f64());
         turns.history.push(line);
     }

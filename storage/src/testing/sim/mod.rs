@@ -61,17 +61,32 @@ pub fn replay(seed: u64) -> String {
 /// # Errors
 /// What promise was broken.
 pub fn simulate(seed: u64) -> Result<Run, Failure> {
-    simulate_sabotaged(seed, None)
+    run(seed, None, false)
+}
+
+/// Runs one seed and keeps every disk operation in its history.
+///
+/// # Errors
+/// What promise was broken.
+pub fn simulate_in_detail(seed: u64) -> Result<Run, Failure> {
+    run(seed, None, true)
 }
 
 /// Runs one seed on disks that lie, to see whether the simulation notices.
 ///
 /// # Errors
 /// What promise was broken.
-pub fn simulate_sabotaged(seed: u64, sabotage: Option<Sabotage>) -> Result<Run, Failure> {
+pub fn simulate_sabotaged(seed: u64, sabotage: Sabotage) -> Result<Run, Failure> {
+    run(seed, Some(sabotage), false)
+}
+
+fn run(seed: u64, sabotage: Option<Sabotage>, in_detail: bool) -> Result<Run, Failure> {
     let plan = Plan::draw(seed);
     let disk = Disk::new(seed, DiskConfig { sabotage, ..plan.disk() });
     let host = SimHost::new(seed, plan.yield_one_in, disk);
+    if in_detail {
+        host.disk().keep_log();
+    }
     let outcome = catch_unwind(AssertUnwindSafe(|| host.run(|| client::run(&host, &plan))));
     let failed = |what: String| Failure { seed, what, history: host.history() };
     let mut stats = outcome.map_err(|panic| failed(text(&*panic)))?.map_err(failed)?;

@@ -70,6 +70,21 @@ impl Target {
     }
 }
 
+/// One object.
+#[derive(Debug)]
+pub(super) struct Thing {
+    pub(super) name: String,
+    pub(super) attempts: Vec<Vec<u8>>,
+    /// What it may be: absent, or an attempt by its index. One entry when it is certain.
+    pub(super) possible: Vec<Option<usize>>,
+}
+
+impl Thing {
+    pub(super) fn new(number: usize) -> Self {
+        Self { name: format!("object-{number}"), attempts: Vec::new(), possible: vec![None] }
+    }
+}
+
 /// A random range of a payload, often a short one, sometimes across many blocks.
 pub(super) fn range(random: &mut Random, payload: &[u8]) -> std::ops::Range<u64> {
     let len = to_u64(payload.len());

@@ -21,6 +21,10 @@ pub struct Stats {
     pub published: (u64, u64),
     /// Reads that gave the right bytes, and reads that failed where they may.
     pub reads: (u64, u64),
+    /// Objects put, and puts that failed or were cut off.
+    pub puts: (u64, u64),
+    /// Objects read right, and reads that failed where they may.
+    pub object_reads: (u64, u64),
     /// Bytes compared.
     pub bytes: u64,
     /// Blocks of L2 that were found damaged or unreadable, dropped and read from L3.
@@ -56,6 +60,8 @@ impl Stats {
             opens,
             published,
             reads,
+            puts,
+            object_reads,
             bytes,
             heals,
             hits,
@@ -69,6 +75,8 @@ impl Stats {
         *opens += other.opens;
         add(published, other.published);
         add(reads, other.reads);
+        add(puts, other.puts);
+        add(object_reads, other.object_reads);
         *bytes += other.bytes;
         *heals += other.heals;
         add(hits, other.hits);
@@ -103,6 +111,11 @@ impl fmt::Display for Stats {
             self.reads.0,
             self.bytes >> 20,
             self.reads.1
+        )?;
+        writeln!(
+            f,
+            "  objects: {} put, {} puts failed or cut off, {} read right, {} failed where they may",
+            self.puts.0, self.puts.1, self.object_reads.0, self.object_reads.1
         )?;
         writeln!(
             f,

@@ -57,6 +57,10 @@ pub struct Plan {
     pub patience: Duration,
     /// Names of data sets that the client uses.
     pub targets: usize,
+    /// Names of objects that it uses.
+    pub objects: usize,
+    /// Whether objects are drained only when the client says so.
+    pub manual_drain: bool,
     /// Most blocks of a shard.
     pub shard_blocks: u64,
     /// What the client does.
@@ -98,6 +102,7 @@ impl Plan {
         // Publishing and reading are always there.
         weights[0] += 2;
         weights[1] += 4;
+        weights[10] += 3;
         Self {
             seed,
             mode,
@@ -116,8 +121,10 @@ impl Plan {
             yield_one_in: [0, 2, 8, 32][to_usize(random.below(4))],
             patience: Duration::from_secs(60),
             targets: 1 + to_usize(random.below(4)),
+            objects: if random.one_in(3) { 0 } else { 1 + to_usize(random.below(4)) },
+            manual_drain: random.one_in(3),
             shard_blocks: 1 + random.below(12),
-            actions: 6 + to_usize(random.below(20)),
+            actions: 6 + to_usize(random.below(24)),
             weights,
             crash_every: [30, 100, 300][to_usize(random.below(3))],
         }

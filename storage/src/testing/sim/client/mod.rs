@@ -6,6 +6,7 @@
 //! happens on L2 is no excuse.
 
 mod finish;
+mod objects;
 mod publish;
 mod read;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 use super::disk::{Fault, FaultCounts, Part};
 use super::engine::SimEngine;
 use super::host::SimHost;
-use super::model::Target;
+use super::model::{Target, Thing};
 use super::stats::Stats;
 use super::swarm::Plan;
 use crate::buf::Arena;
@@ -30,7 +31,7 @@ use crate::tier::Ticket;
 use crate::units::{to_u64, to_usize};
 
 /// Kinds of actions.
-pub(super) const ACTIONS: usize = 10;
+pub(super) const ACTIONS: usize = 14;
 
 /// A section of each shard's index; as long as a few blocks.
 const NAMES: SectionType = SectionType(18);
@@ -53,6 +54,7 @@ struct Client<'a> {
     random: Random,
     keys: Arc<dyn KeyProvider>,
     targets: Vec<Target>,
+    things: Vec<Thing>,
     store: Option<Store>,
     open: Vec<Open>,
     // Announced reads under way, the blocks they are for, and the counts of faults when the first was started.
@@ -72,6 +74,7 @@ pub(super) fn run(host: &Arc<SimHost>, plan: &Plan) -> Outcome<Stats> {
         random: Random::new(plan.seed ^ 0xc11e),
         keys: Arc::new(root),
         targets: (0..plan.targets).map(Target::new).collect(),
+        things: (0..plan.objects).map(Thing::new).collect(),
         store: None,
         open: Vec::new(),
         tickets: Vec::new(),
@@ -137,7 +140,11 @@ impl Client<'_> {
             }
             7 => self.lose_a_file_of_l2(),
             8 => self.section(),
-            _ => self.verify(),
+            9 => self.verify(),
+            10 => self.put(),
+            11 => self.read_object(),
+            12 => self.delete(),
+            _ => self.drain(),
         }
     }
 
@@ -165,6 +172,7 @@ impl Client<'_> {
             block_bytes: self.plan.block_bytes,
             l2: self.plan.l2_config(),
             l2_write_rate: self.plan.l2_write_rate,
+            objects: self.object_config(),
             io: self.io(),
             codec_threads: self.plan.codec_threads,
             patience: self.plan.patience,
@@ -195,8 +203,10 @@ impl Client<'_> {
                 Err(_) if self.host.disk().has_crashed() => self.restart_machine(),
                 Err(error) => {
                     let now = self.counts();
-                    let excused = [Part::L2, Part::Catalog]
+                    // Objects are looked for on L3 as well.
+                    let excused = [Part::L2, Part::Catalog, Part::L3]
                         .into_iter()
+                        .filter(|part| *part != Part::L3 || self.plan.objects > 0)
                         .any(|part| now.harm(part) > self.opened_at.harm(part));
                     if !excused {
                         return Err(format!("the store does not open: {error}"));
@@ -263,7 +273,9 @@ impl Client<'_> {
 
     fn lose_a_file_of_l2(&mut self) -> Outcome<()> {
         let disk = self.host.disk();
-        let files = disk.files_of(Part::L2);
+        let mut files = disk.files_of(Part::L2);
+        // Objects are no cache.
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "seg"));
         if !files.is_empty() {
             let file = &files[to_usize(self.random.below(to_u64(files.len())))];
             // A fault or a crash may come between.

@@ -49,6 +49,7 @@ impl State {
         }
         self.changes += 1;
         let number = self.changes;
+        self.say(|| format!("  {} of {}: {changes:?}", number, path.display()));
         for (directory, names) in changes {
             self.names(directory)?.change(number, names);
         }
@@ -79,6 +80,7 @@ impl SimulatedFiles for Disk {
             inode
         };
         let (part, life) = (Part::of(path), state.life);
+        state.say(|| format!("{} is {inode}", path.display()));
         Ok(Arc::new(Open { disk: self.clone(), inode, part, writable: write || create, life }))
     }
 

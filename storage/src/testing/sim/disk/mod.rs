@@ -75,6 +75,8 @@ struct State {
     locks: Vec<Inode>,
     operations: u64,
     trace: u64,
+    // What was done, in words; only for a seed that somebody looks into.
+    log: Option<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -117,12 +119,24 @@ impl Disk {
             locks: Vec::new(),
             operations: 0,
             trace: seed,
+            log: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down every operation from now on.
+    pub fn keep_log(&self) {
+        self.lock().log = Some(Vec::new());
+    }
+
+    /// What was written down since the last call.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<String> {
+        self.lock().log.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Lets faults strike, or no longer.
@@ -269,6 +283,7 @@ impl State {
         let strikes = self.faults_on && self.random.one_in(often);
         if strikes {
             self.counts.note(part, fault);
+            self.say(|| format!("  {fault:?} strikes {part:?}"));
             self.trace = mix(self.trace, 1 << 32 | fault as u64);
         }
         strikes
@@ -276,8 +291,16 @@ impl State {
 
     fn note(&mut self, what: u64, inode: Inode, offset: u64, len: usize) {
         self.operations += 1;
+        let words = ["read", "write", "sync", "change names of", "sync names of", "set length of", "reserve"];
+        self.say(|| format!("{} {inode} at {offset}, {len} bytes", words[to_usize(what)]));
         let place = mix(to_u64(inode) << 40 ^ offset, to_u64(len));
         self.trace = mix(self.trace, place ^ what);
+    }
+
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.push(what());
+        }
     }
 
     /// Counts an operation that changes something. True when the machine crashes with it.
@@ -286,6 +309,7 @@ impl State {
             *left -= 1;
             if *left == 0 {
                 self.crashed = true;
+                self.say(|| "  the machine crashes".to_owned());
                 self.trace = mix(self.trace, 0xdead);
             }
         }
