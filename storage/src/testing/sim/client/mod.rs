@@ -61,6 +61,8 @@ struct Client<'a> {
     tickets: Vec<(usize, usize, usize, Ticket)>,
     tickets_since: FaultCounts,
     opened_at: FaultCounts,
+    // A fault struck while the store was opened: objects may have been left out, see 0008-simulation.md, open ends.
+    recovery_struck: bool,
     attempts: u64,
     stats: Stats,
 }
@@ -80,6 +82,7 @@ pub(super) fn run(host: &Arc<SimHost>, plan: &Plan) -> Outcome<Stats> {
         tickets: Vec::new(),
         tickets_since: FaultCounts::default(),
         opened_at: FaultCounts::default(),
+        recovery_struck: false,
         attempts: 0,
         stats: Stats::default(),
     };
@@ -194,6 +197,9 @@ impl Client<'_> {
             let opened =
                 Store::open_on(self.config(), Arc::clone(&self.keys), engine(self.host, self.depth()));
             self.stats.opens += 1;
+            let now = self.counts();
+            self.recovery_struck |=
+                Part::ALL.into_iter().any(|part| now.harm(part) > self.opened_at.harm(part));
             self.host.tell(&format!("opening the store: {:?}", opened.as_ref().map(drop)));
             match opened {
                 Ok(store) => {

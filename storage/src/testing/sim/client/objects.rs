@@ -32,8 +32,11 @@ impl Client<'_> {
         (count > 0).then(|| to_usize(self.random.below(count)))
     }
 
-    /// Whether a silent fault damaged the file of any object.
+    /// Whether a silent fault damaged the file of any object, or a fault struck while objects were looked for.
     fn objects_are_damaged(&self) -> bool {
+        if self.recovery_struck {
+            return true;
+        }
         let disk = self.host.disk();
         let is_object = |path: &Path| path.extension().is_some_and(|extension| extension == "tso");
         let files = disk.files_below(Path::new("/"));
