@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tierstream_storage::clock::{Clock, SystemClock};
-use tierstream_storage::testing::{Random, announce_seed};
+use tierstream_storage::testing::{Random, announce_seed, tell};
 use tierstream_tests::{Workplace, tierstream};
 
 use super::killed_after;
@@ -62,10 +62,10 @@ fn a_killed_rotation_loses_nothing_and_is_finished_by_the_next() {
         assert!(!opens(&from), "the old key still opens it");
         std::mem::swap(&mut from, &mut to);
     }
-    println!(
+    tell(&format!(
         "keys rotate: {killed} runs killed, {ended} had ended before; {begun} left files with both keys; after each of \
          {ways_in} one key opened all, and the next run finished; undisturbed, one takes {alone:?}"
-    );
+    ));
     assert!(begun >= 5, "only {begun} kills of {killed} fell into the work itself");
 }
 

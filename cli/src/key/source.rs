@@ -89,7 +89,11 @@ impl KeySource {
         match self.read()? {
             KeyText::Root(key) => Ok(key),
             KeyText::Passphrase(key) => {
-                passphrase.open(&key).map_err(|error| error.at(&PathBuf::from(self.to_string())))
+                // An error of the passphrase's own file has its place already.
+                passphrase.open(&key).map_err(|error| match error.place() {
+                    Some(_) => error,
+                    None => error.at(&PathBuf::from(self.to_string())),
+                })
             }
         }
     }
