@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use tierstream_crypto::{DataKey, ErrorKind as CryptoKind, KekId, KeyProvider, WrappedKey};
 
 use super::open::read_manifest;
-use super::sealed_file::{Expected, peek_header};
+use super::sealed_file::{Expected, peek_header, truncated};
 use super::stream::Reader;
 use super::write::WriteContext;
 use crate::codec::{add_wrap, open_header, remove_wraps};
@@ -285,6 +285,10 @@ impl<'a> Rewrap<'a> {
                 let bytes = reader.read(&file, 0, HEADER_BYTES)?;
                 Ok(Box::new(bytes[..HEADER_BYTES].try_into().expect("4096 bytes")))
             };
+            let found_bytes = file.size_bytes()?;
+            if found_bytes < to_u64(HEADER_BYTES) {
+                return Err(truncated(to_u64(HEADER_BYTES), found_bytes));
+            }
             let mut header = read()?;
             // Slots of other keys are written back as they were read, and nothing but their keys could tell a flipped bit.
             if read()? != header {
@@ -319,9 +323,16 @@ impl Target {
         if (expected.id, expected.mac) == (found.params.file_id, mac) {
             return Ok(());
         }
-        let why = format!("another file is in its place: file id {}", found.params.file_id);
+        let why = if expected.id == found.params.file_id {
+            "header MAC mismatch: it is not the one that the manifest names".to_owned()
+        } else {
+            format!(
+                "another file is in its place: file id {}, the manifest names {}",
+                found.params.file_id, expected.id
+            )
+        };
         Err(Error::new(ErrorKind::Corrupt, "change keys", why)
-            .hint("the shard was swapped or rolled back: restore the data set from its source"))
+            .hint("the shard was damaged, swapped or rolled back: restore the data set from its source"))
     }
 }
 

@@ -203,7 +203,7 @@ impl SealedFile {
     }
 }
 
-fn truncated(expected: u64, found: u64) -> Error {
+pub(super) fn truncated(expected: u64, found: u64) -> Error {
     let (kind, verb) =
         (ErrorKind::Corrupt, if found < expected { "cut short" } else { "longer than it was written" });
     Error::new(kind, "open", format!("the file is {verb}: {found} bytes, expected {expected}"))

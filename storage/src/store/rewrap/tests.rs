@@ -116,7 +116,7 @@ fn what_cannot_get_the_new_key_keeps_the_whole_on_the_old_one() {
             std::fs::copy(fixture.shard(1), fixture.shard(2)).unwrap();
         }),
         ("No such file", |fixture| std::fs::remove_file(fixture.shard(2)).unwrap()),
-        ("ends", |fixture| std::fs::write(fixture.shard(2), b"TIERSEAL").unwrap()),
+        ("cut short", |fixture| std::fs::write(fixture.shard(2), b"TIERSEAL").unwrap()),
     ];
     for (words, damage) in damage {
         let fixture = Fixture::new();
