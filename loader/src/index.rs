@@ -131,6 +131,9 @@ pub(crate) fn encode_names(names: &[String]) -> Vec<u8> {
 /// The name of record `number` of a shard with `records`, from its names section.
 #[must_use]
 pub fn name_of(section: &[u8], records: u64, number: u64) -> Option<&str> {
+    if number >= records {
+        return None;
+    }
     let ends = section.get(..to_usize(records.checked_mul(8)?))?;
     let names = &section[ends.len()..];
     let end = |number: u64| {
@@ -153,6 +156,7 @@ mod tests {
             assert_eq!(name_of(&section, 3, number), Some(&name[..]));
         }
         assert_eq!(name_of(&section, 3, 3), None);
+        assert_eq!(name_of(&section, 3, u64::MAX), None);
         assert_eq!(name_of(&section[..20], 3, 0), None);
         assert_eq!(name_of(&section, u64::MAX, 0), None);
         let mut bad = section.clone();
