@@ -133,6 +133,7 @@ fn invariants_of_the_text_hold() {
             if relative.starts_with("tests/")
                 || relative.ends_with("tests.rs")
                 || relative.contains("/testing")
+                || relative.contains("/tests/")
             {
                 continue;
             }
