@@ -1,6 +1,10 @@
 //! What the store counts. The names in [`Snapshot`] are the only names these numbers have anywhere: reports, JSON,
 //! documentation.
 
+mod io;
+
+pub use io::{EngineName, IoCounters, IoSnapshot};
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 

@@ -28,7 +28,9 @@ const STORAGE: [&str; 15] = [
 /// Modules where unsafe code may stand.
 const UNSAFE: [&str; 9] = [
     "storage/src/buf/arena.rs",
-    "storage/src/io/uring.rs",
+    "storage/src/buf/shared.rs",
+    "storage/src/io/mmap.rs",
+    "storage/src/io/uring/",
     "storage/tests/hostile/allocations.rs",
     "gpu-direct/src/cuda.rs",
     "bench/src/os.rs",

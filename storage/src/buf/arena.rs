@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use super::{HostAllocator, HostMemory};
+use super::{HostAllocator, HostMemory, PageKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Monitor;
 use crate::units::ALIGN_BYTES;
@@ -27,10 +28,10 @@ pub struct Arena {
     waiters: AtomicUsize,
     returned: Monitor<()>,
     // Owns what `base` points to.
-    _memory: HostMemory,
+    memory: HostMemory,
 }
 
-// SAFETY: `base` points into `_memory`, which the arena owns and never touches itself; all access goes through slots,
+// SAFETY: `base` points into `memory`, which the arena owns and never touches itself; all access goes through slots,
 // and each slot index is either in `free` or in exactly one `Slot`.
 unsafe impl Send for Arena {}
 // SAFETY: as above; the free list and the counters are made for sharing.
@@ -88,7 +89,7 @@ impl Arena {
             free,
             waiters: AtomicUsize::new(0),
             returned: Monitor::new(()),
-            _memory: memory,
+            memory,
         }))
     }
 
@@ -108,6 +109,18 @@ impl Arena {
     #[must_use]
     pub fn free_slots(&self) -> usize {
         self.free.len()
+    }
+
+    /// What its pages are.
+    #[must_use]
+    pub fn pages(&self) -> PageKind {
+        self.memory.pages()
+    }
+
+    /// The sealed file behind it, for another process to map read only; none for memory of this process alone.
+    #[must_use]
+    pub fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.shared_file()
     }
 
     /// Where the region starts and how long it is, for engines that register it.
@@ -167,6 +180,12 @@ impl Slot {
     #[must_use]
     pub fn arena(&self) -> &Arc<Arena> {
         &self.arena
+    }
+
+    /// Which of the arena's slots it is: it starts at `index * slot_bytes` of the arena's memory.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// Where its bytes start. The pointer is good for [`Arena::slot_bytes`] bytes while the slot is owned.

@@ -5,10 +5,13 @@
 //! [`HostAllocator`].
 
 mod arena;
+mod shared;
 
 pub use arena::{Arena, Slot};
+pub use shared::{PageKind, SharedAllocator};
 
 use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use memmap2::MmapMut;
 
@@ -45,6 +48,9 @@ pub struct HostMemory {
     // Dropped before the map: whoever registered the region with a device takes it back first.
     guard: Option<Box<dyn Send + Sync>>,
     map: MmapMut,
+    pages: PageKind,
+    // The file behind the map, where there is one: who maps it sees the same bytes.
+    file: Option<OwnedFd>,
 }
 
 impl fmt::Debug for HostMemory {
@@ -66,7 +72,19 @@ impl HostMemory {
         })?;
         // Huge pages halve the CPU cost of large reads; a kernel without them says no and nothing is lost.
         let _refused = map.advise(memmap2::Advice::HugePage);
-        Ok(Self { guard: None, map })
+        Ok(Self { guard: None, map, pages: PageKind::Anonymous, file: None })
+    }
+
+    /// What its pages are.
+    #[must_use]
+    pub fn pages(&self) -> PageKind {
+        self.pages
+    }
+
+    /// The sealed file behind it, for another process to map read only; none for memory of this process alone.
+    #[must_use]
+    pub fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(OwnedFd::as_fd)
     }
 
     /// The same memory with a `guard` that is dropped just before it is unmapped.

@@ -1,16 +1,20 @@
 //! One open data file.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind as Io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::handle::Handle;
-use super::{Directory, direct_fits};
+use super::{Directory, FileSystem, direct_fits};
 use crate::error::{Error, Result};
 use crate::units::to_u64;
+
+/// Since Linux 6.14, not named in rustix yet: linux/fs.h.
+const RWF_DONTCACHE: u32 = 0x80;
 
 /// What a file is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +28,22 @@ pub enum Access {
 }
 
 /// An open file of a [`Directory`], with O_DIRECT where the file system takes it.
-#[derive(Debug)]
 pub struct DeviceFile {
     file: Handle,
     path: PathBuf,
     direct: bool,
+    file_system: Arc<FileSystem>,
+    // Run when the file is closed: an engine that keeps a reference of its own in the kernel lets go of it.
+    closing: Mutex<Vec<ClosingHook>>,
+}
+
+/// What is told that a file is no longer used by anybody.
+pub(crate) type ClosingHook = Arc<dyn Fn() + Send + Sync>;
+
+impl fmt::Debug for DeviceFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DeviceFile({}, direct: {})", self.path.display(), self.direct)
+    }
 }
 
 impl DeviceFile {
@@ -43,7 +58,7 @@ impl DeviceFile {
             let (create, write) = (access == Access::CreateNew, access != Access::Read);
             let file = host.files().open(&path, create, write);
             let file = file.map_err(|error| Error::io("open", &path, error))?;
-            return Ok(Arc::new(Self { file: Handle::Simulated(file), path, direct: directory.is_direct() }));
+            return Ok(Arc::new(Self::new(Handle::Simulated(file), path, directory.is_direct(), directory)));
         }
         let mut options = OpenOptions::new();
         match access {
@@ -56,7 +71,12 @@ impl DeviceFile {
         } else {
             (open(&path, &options)?, false)
         };
-        Ok(Arc::new(Self { file: Handle::System(file), path, direct }))
+        Ok(Arc::new(Self::new(Handle::System(file), path, direct, directory)))
+    }
+
+    fn new(file: Handle, path: PathBuf, direct: bool, directory: &Directory) -> Self {
+        let file_system = Arc::clone(directory.file_system());
+        Self { file, path, direct, file_system, closing: Mutex::default() }
     }
 
     /// Where it is.
@@ -89,14 +109,44 @@ impl DeviceFile {
         self.file.reserve(bytes).map_err(failed)
     }
 
-    /// `pread(2)` for the engines.
-    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
-        self.file.read_at(buf, offset)
+    /// What was learned of the file system it lies on.
+    #[must_use]
+    pub fn file_system(&self) -> &Arc<FileSystem> {
+        &self.file_system
     }
 
-    /// `pwrite(2)` for the engines.
+    /// Flags of preadv2(2) for the engines: what goes through the page cache leaves it at once, where that works.
+    pub(crate) fn rw_flags(&self) -> u32 {
+        if self.direct || !self.file_system.takes_uncached() { 0 } else { RWF_DONTCACHE }
+    }
+
+    /// Runs `hook` when nobody has this file any more, before it is closed.
+    pub(crate) fn when_closing(&self, hook: ClosingHook) {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner).push(hook);
+    }
+
+    /// `preadv2(2)` for the engines.
+    pub(crate) fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let flags = self.rw_flags();
+        match self.file.read_at(buf, offset, flags) {
+            Err(error) if flags != 0 && error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                self.file_system.refuse_uncached();
+                self.file.read_at(buf, offset, 0)
+            }
+            result => result,
+        }
+    }
+
+    /// `pwritev2(2)` for the engines.
     pub(crate) fn write_at(&self, buf: &[u8], offset: u64) -> std::io::Result<usize> {
-        self.file.write_at(buf, offset)
+        let flags = self.rw_flags();
+        match self.file.write_at(buf, offset, flags) {
+            Err(error) if flags != 0 && error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                self.file_system.refuse_uncached();
+                self.file.write_at(buf, offset, 0)
+            }
+            result => result,
+        }
     }
 
     /// `fdatasync(2)` for the engines.
@@ -112,6 +162,13 @@ impl DeviceFile {
     #[must_use]
     pub fn error(&self, op: &'static str, source: std::io::Error, offset: u64, len: usize) -> Error {
         Error::io(op, &self.path, source).at_offset(offset, to_u64(len))
+    }
+}
+
+impl Drop for DeviceFile {
+    fn drop(&mut self) {
+        let hooks = self.closing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        hooks.drain(..).for_each(|hook| hook());
     }
 }
 
@@ -134,8 +191,8 @@ fn open_direct(
     let mut direct = options.clone();
     direct.custom_flags(libc::O_DIRECT);
     match direct.open(path) {
-        Ok(file) if direct_fits(&file) == Some(false) => {
-            directory.refuse_direct("its blocks are larger than 4096 bytes");
+        Ok(file) if !direct_fits(&file).unwrap_or_else(|| reads_direct(&file)) => {
+            directory.file_system().refuse_direct("its alignment is not 4096 bytes or less");
             let mut plain = options.clone();
             // The file was just created by us: open what is there.
             plain.create_new(false);
@@ -143,7 +200,7 @@ fn open_direct(
         }
         Ok(file) => Ok((file, true)),
         Err(error) if matches!(error.kind(), Io::InvalidInput | Io::Unsupported) => {
-            directory.refuse_direct("the file system refused O_DIRECT");
+            directory.file_system().refuse_direct("the file system refused O_DIRECT");
             let mut plain = options.clone();
             if access == Access::CreateNew && path.exists() {
                 // Some file systems create the name before they refuse the flag.
@@ -153,6 +210,13 @@ fn open_direct(
         }
         Err(error) => Err(Error::io("open", path, error)),
     }
+}
+
+/// Whether a direct read passes; the file system does not tell its alignment. An empty file says nothing and passes.
+fn reads_direct(file: &File) -> bool {
+    let Ok(mut unit) = crate::buf::HostMemory::anonymous(crate::units::ALIGN_BYTES) else { return true };
+    let read = std::os::unix::fs::FileExt::read_at(file, unit.as_mut_slice(), 0);
+    !matches!(read, Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | libc::EPERM)))
 }
 
 #[cfg(test)]

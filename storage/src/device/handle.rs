@@ -5,6 +5,8 @@ use std::io;
 #[cfg(any(test, feature = "testing"))]
 use std::sync::Arc;
 
+use rustix::io::ReadWriteFlags;
+
 #[cfg(any(test, feature = "testing"))]
 use crate::host::SimulatedFile;
 
@@ -49,17 +51,25 @@ impl Handle {
         }
     }
 
-    pub(super) fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    /// `flags` as of preadv2(2).
+    pub(super) fn read_at(&self, buf: &mut [u8], offset: u64, flags: u32) -> io::Result<usize> {
         match self {
-            Self::System(file) => std::os::unix::fs::FileExt::read_at(file, buf, offset),
+            Self::System(file) => {
+                let flags = ReadWriteFlags::from_bits_retain(flags);
+                Ok(rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buf)], offset, flags)?)
+            }
             #[cfg(any(test, feature = "testing"))]
             Self::Simulated(file) => file.read_at(buf, offset),
         }
     }
 
-    pub(super) fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+    /// `flags` as of pwritev2(2).
+    pub(super) fn write_at(&self, buf: &[u8], offset: u64, flags: u32) -> io::Result<usize> {
         match self {
-            Self::System(file) => std::os::unix::fs::FileExt::write_at(file, buf, offset),
+            Self::System(file) => {
+                let flags = ReadWriteFlags::from_bits_retain(flags);
+                Ok(rustix::io::pwritev2(file, &[io::IoSlice::new(buf)], offset, flags)?)
+            }
             #[cfg(any(test, feature = "testing"))]
             Self::Simulated(file) => file.write_at(buf, offset),
         }

@@ -4,28 +4,29 @@
 
 mod block;
 mod file;
+mod file_system;
 pub mod fs;
 mod handle;
 mod plain;
 
 pub use block::{CLAIMED_DATA_OFFSET, Claim, claim};
 pub use file::{Access, DeviceFile};
+pub use file_system::{DirectIo, FileSystem};
 pub use fs::sync_directory;
 pub use plain::PlainFile;
 
+use file_system::direct_fits;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::units::ALIGN_BYTES;
 
 /// A directory on one file system, with what was learned of that file system.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    // Once the file system refused O_DIRECT it is not asked again, so that the answer cannot differ between files.
-    direct_refused: AtomicBool,
+    file_system: Arc<FileSystem>,
 }
 
 impl Directory {
@@ -39,7 +40,7 @@ impl Directory {
         if !is_directory {
             return Err(Error::new(ErrorKind::Misuse, "open", "not a directory").at(path));
         }
-        Ok(Arc::new(Self { path: path.to_owned(), direct_refused: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { path: path.to_owned(), file_system: Arc::new(FileSystem::default()) }))
     }
 
     /// Where it is.
@@ -48,31 +49,29 @@ impl Directory {
         &self.path
     }
 
+    /// What was learned of the file system it lies on.
+    #[must_use]
+    pub fn file_system(&self) -> &Arc<FileSystem> {
+        &self.file_system
+    }
+
     /// Whether files here are read past the page cache, as far as known.
     #[must_use]
     pub fn is_direct(&self) -> bool {
-        !self.direct_refused.load(Ordering::Relaxed)
+        self.file_system.takes_direct()
     }
 
-    fn refuse_direct(&self, why: &str) {
-        if !self.direct_refused.swap(true, Ordering::Relaxed) {
-            tracing::info!(directory = %self.path.display(), why, "no O_DIRECT here: I/O goes through the page cache");
-        }
+    /// Files that are opened here from now on go through the page cache, as where the file system takes no O_DIRECT.
+    pub fn leave_direct(&self, why: &str) {
+        self.file_system.refuse_direct(why);
     }
 
-    /// Whether a file here can be read past the page cache, tried with a file of no name.
+    /// How files here can be read past the page cache, tried with a file of no name.
     ///
     /// # Errors
     /// `Denied` or as open(2) when no file can be made here.
-    pub fn probe_direct(&self) -> Result<bool> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let mut options = std::fs::OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT);
-        match options.open(&self.path) {
-            Ok(file) => Ok(direct_fits(&file).unwrap_or(true)),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Ok(false),
-            Err(error) => Err(Error::io("open", &self.path, error)),
-        }
+    pub fn probe_direct(&self) -> Result<DirectIo> {
+        DirectIo::probe(&self.path)
     }
 
     /// Bytes that an unprivileged process can still write on this file system.
@@ -106,18 +105,4 @@ pub fn read_prefix(path: &Path, bytes: &mut [u8]) -> Result<usize> {
         Ok(prefix.len())
     });
     read.map_err(|error| Error::io("read", path, error))
-}
-
-/// Whether offsets and lengths of [`ALIGN_BYTES`] satisfy O_DIRECT on `file`, as statx(2) STATX_DIOALIGN says.
-/// `None` where the file system does not say (tmpfs, older kernels).
-fn direct_fits(file: &std::fs::File) -> Option<bool> {
-    // Not named in rustix yet: linux/stat.h, since Linux 6.1.
-    const STATX_DIOALIGN: u32 = 0x2000;
-    let flags = rustix::fs::StatxFlags::from_bits_retain(STATX_DIOALIGN);
-    let stat = rustix::fs::statx(file, "", rustix::fs::AtFlags::EMPTY_PATH, flags).ok()?;
-    if stat.stx_mask & STATX_DIOALIGN == 0 {
-        return None;
-    }
-    let fits = |align: u32| align != 0 && ALIGN_BYTES.is_multiple_of(align as usize);
-    Some(fits(stat.stx_dio_mem_align) && fits(stat.stx_dio_offset_align))
 }

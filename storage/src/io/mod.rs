@@ -4,15 +4,21 @@
 //! says why; [`IoService`] puts one engine on a thread of its own with queues by lane and priority, and turns short
 //! reads and interruptions into whole transfers or errors. Knows nothing of blocks, tiers or ciphers.
 
+mod config;
+mod driver;
 pub mod ladder;
+mod mailbox;
 mod op;
 mod psync;
+mod queue;
 mod service;
 mod uring;
 
+pub use config::{Lane, LaneLimits, MergeLimits, Priority, ServiceConfig};
+pub use driver::IoDriver;
 pub use ladder::{EngineChoice, EngineReport};
-pub use op::{Completion, Op, OpKind};
-pub use service::{Done, IoService, Lane, Priority, Request, ServiceConfig};
+pub use op::{Completion, Done, Op, OpKind, Request};
+pub use service::IoService;
 
 pub use psync::PsyncEngine;
 pub use uring::UringEngine;

@@ -1,9 +1,12 @@
 //! One read, write or sync, with everything it needs.
 
+use std::fmt;
 use std::sync::Arc;
 
+use super::config::{Lane, Priority};
 use crate::buf::Slot;
 use crate::device::DeviceFile;
+use crate::error::Result;
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,4 +94,27 @@ pub struct Completion {
     pub op: Op,
     /// Bytes transferred by this attempt; zero for a read means end of file.
     pub result: std::io::Result<usize>,
+}
+
+/// What happens afterwards. The operation is missing only when the engine itself broke down and kept its buffer.
+pub type Done = Box<dyn FnOnce(Option<Op>, Result<()>) + Send>;
+
+/// An operation with its place in the queue and what happens afterwards.
+pub struct Request {
+    /// What to do. Its `tag` names the request to [`IoService::raise`](super::IoService::raise).
+    pub op: Op,
+    /// Whose queue.
+    pub lane: Lane,
+    /// How urgent.
+    pub priority: Priority,
+    /// Within one priority the lowest goes first.
+    pub deadline: u64,
+    /// Called once, on the I/O thread, with the operation: it must be quick and must not wait.
+    pub done: Done,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({:?} {:?} {:?})", self.lane, self.priority, self.op)
+    }
 }
