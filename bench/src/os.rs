@@ -26,10 +26,19 @@ pub(crate) struct Usage {
 impl Usage {
     /// Of the calling thread alone: kernel workers that io_uring hands buffered I/O to are not in it.
     pub(crate) fn of_thread() -> Self {
+        Self::of(libc::RUSAGE_THREAD)
+    }
+
+    /// Of all threads of this process, kernel workers of its rings among them.
+    pub(crate) fn of_process() -> Self {
+        Self::of(libc::RUSAGE_SELF)
+    }
+
+    fn of(who: libc::c_int) -> Self {
         let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: getrusage(2) writes one `rusage` to the pointer, which has room for it.
-        let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr()) };
-        assert_eq!(failed, 0, "getrusage(2) takes RUSAGE_THREAD since Linux 2.6.26");
+        let failed = unsafe { libc::getrusage(who, usage.as_mut_ptr()) };
+        assert_eq!(failed, 0, "getrusage(2) takes RUSAGE_SELF, and RUSAGE_THREAD since Linux 2.6.26");
         // SAFETY: all fields are integers, zeroed above, for which every bit pattern is valid.
         let usage = unsafe { usage.assume_init() };
         let count = |number: libc::c_long| u64::try_from(number).unwrap_or(0);

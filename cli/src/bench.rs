@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -11,15 +12,16 @@ use tierstream_bench::catalog::{self, CatalogBench};
 use tierstream_bench::crypto;
 use tierstream_bench::io::{self, IoJob};
 use tierstream_bench::read::{self, ReadBench};
+use tierstream_bench::store::{self, StoreBench};
 use tierstream_storage::Result;
 use tierstream_storage::clock::{Clock, SystemClock};
 
-use crate::args::{TierArgs, block_bytes_of, parse_positive};
+use crate::args::{TierArgs, block_bytes_of, parse_positive, parse_size};
 use crate::key::KeyArgs;
 use crate::output;
 
-/// Measure this machine: I/O in fio's words, ciphers beside memcpy, data sets through the loader, catalogs by number
-/// of objects
+/// Measure this machine: I/O in fio's words, the store beside fio, ciphers beside memcpy, data sets through the loader,
+/// catalogs by number of objects
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     #[command(subcommand)]
@@ -48,6 +50,31 @@ enum Verb {
     ///
     /// L1 and the kernel's page cache are empty at the start of each run; an L2 keeps what earlier runs brought there.
     Read(Read),
+    /// Measure the store and its I/O engine beside fio
+    ///
+    /// 4 KiB random and 1 MiB sequential reads of a file, in rounds that alternate with fio's; reads of a packed data set
+    /// through lookup and cipher; hits in memory; what memory is wasted. The defaults take a minute. Buffers lie on huge
+    /// pages where the machine has some: sysctl vm.nr_hugepages=64.
+    Store {
+        /// Existing directory on the device to measure; what is made there is removed again
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+        /// Existing directory on a second device, to stripe over both
+        #[arg(long, value_name = "DIR")]
+        stripe: Option<PathBuf>,
+        /// Size of the file that is read
+        #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+        size: u64,
+        /// How often each side is measured; the median counts
+        #[arg(long, value_name = "N", default_value = "5", value_parser = parse_positive)]
+        rounds: u64,
+        /// How long each time, in milliseconds
+        #[arg(long, value_name = "MS", default_value = "1000", value_parser = parse_positive)]
+        window_ms: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Compare the catalogs of this build
     Catalog {
         /// Existing directory on the device to measure; what is made there is removed again
@@ -121,6 +148,16 @@ impl Bench {
             }
             Verb::Crypto { json } => show(&crypto::run(&*clock)?, json)?,
             Verb::Read(read) => read.run(&clock)?,
+            Verb::Store { directory, stripe, size, rounds, window_ms, json } => {
+                let bench = StoreBench {
+                    stripe,
+                    file_bytes: size,
+                    rounds: usize::try_from(rounds).unwrap_or(usize::MAX),
+                    window: Duration::from_millis(window_ms),
+                    ..StoreBench::new(&directory)
+                };
+                show(&store::run(&bench, &clock)?, json)?;
+            }
             Verb::Catalog { directory, objects, json } => {
                 let mut bench = CatalogBench::new(&directory);
                 if !objects.is_empty() {

@@ -8,9 +8,9 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 use tierstream_gpu_direct::{GpuReport, choose, probe};
 use tierstream_storage::Result;
-use tierstream_storage::buf::{Arena, HeapAllocator};
+use tierstream_storage::buf::{Arena, SharedAllocator};
 use tierstream_storage::catalog::CatalogKind;
-use tierstream_storage::device::Directory;
+use tierstream_storage::device::{DirectIo, Directory};
 use tierstream_storage::io::{EngineChoice, ladder};
 use tierstream_storage::keys::{Cipher, cipher_kernel, cpu_features, forced_kernel, kernels};
 use tierstream_storage::store::object::dirty_in;
@@ -54,6 +54,8 @@ struct Report {
 struct DirectoryReport {
     path: PathBuf,
     direct: Option<bool>,
+    /// Its alignment, or why there is none.
+    direct_detail: Option<String>,
     free_bytes: Option<u64>,
     /// Objects that this L2 alone has, and their bytes.
     dirty_objects: Option<u64>,
@@ -77,7 +79,7 @@ impl Doctor {
 
     fn examine(&self) -> Result<Report> {
         let slots = 96;
-        let arena = Arena::new("doctor", 64 << 10, slots, &HeapAllocator)?;
+        let arena = Arena::new("doctor", 64 << 10, slots, &SharedAllocator { prefer_huge: true })?;
         let (_engine, engine) = ladder::open(EngineChoice::Auto, slots, Some(&arena))?;
         let gpu = probe();
         let (path, _) = choose(&gpu);
@@ -127,6 +129,7 @@ fn directory(path: &Path) -> DirectoryReport {
     let mut report = DirectoryReport {
         path: path.to_owned(),
         direct: None,
+        direct_detail: None,
         free_bytes: None,
         dirty_objects: None,
         dirty_bytes: None,
@@ -136,7 +139,15 @@ fn directory(path: &Path) -> DirectoryReport {
         Ok((direct, free)) => {
             report.free_bytes = Some(free);
             match direct {
-                Ok(direct) => report.direct = Some(direct),
+                Ok(DirectIo::Works { align }) => {
+                    report.direct = Some(true);
+                    report.direct_detail = align.map(|(memory, offset)| {
+                        format!("memory aligned to {memory}, offsets to {offset} bytes")
+                    });
+                }
+                Ok(DirectIo::Refused(why)) => {
+                    (report.direct, report.direct_detail) = (Some(false), Some(why));
+                }
                 Err(error) => report.problem = Some(error.to_string()),
             }
         }
@@ -165,6 +176,13 @@ fn advice(report: &Report) -> Vec<String> {
         advice.push(
             "raise the limit on locked memory (ulimit -l, LimitMEMLOCK=infinity), so that buffers can be \
                      registered and pinned"
+                .to_owned(),
+        );
+    }
+    if report.huge_pages_bytes == 0 {
+        advice.push(
+            "reserve huge pages (sysctl vm.nr_hugepages=N, of 2 MiB each: as many as --l1-size takes), so that large \
+             reads cost less and L1 can be shared with other processes"
                 .to_owned(),
         );
     }
@@ -226,7 +244,9 @@ impl Report {
                 }
                 _ => String::new(),
             };
-            text += &format!("{}: {direct}, {free} free{dirty}{problem}\n", directory.path.display());
+            let detail = directory.direct_detail.as_ref().map_or(String::new(), |detail| format!(" ({detail})"));
+            text +=
+                &format!("{}: {direct}{detail}, {free} free{dirty}{problem}\n", directory.path.display());
         }
         if self.advice.is_empty() {
             text += "\nnothing to change\n";

@@ -3,6 +3,7 @@
 
 mod io;
 
+pub(crate) use io::IoCounted;
 pub use io::{EngineName, IoCounters, IoSnapshot};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,6 +74,9 @@ pub struct Snapshot {
     pub l2_healed_blocks: u64,
     /// Reads that a device failed, before retries.
     pub read_errors: u64,
+    /// What the I/O threads did.
+    #[serde(default)]
+    pub io: IoSnapshot,
 }
 
 impl Metrics {
@@ -121,7 +125,7 @@ impl Metrics {
         self.read_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All counters now.
+    /// All counters now but those of I/O, which its threads have.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -140,6 +144,7 @@ impl Metrics {
             l2_dropped_blocks: get(&self.l2_dropped_blocks),
             l2_healed_blocks: get(&self.l2_healed_blocks),
             read_errors: get(&self.read_errors),
+            io: IoSnapshot::default(),
         }
     }
 }

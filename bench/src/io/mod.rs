@@ -15,7 +15,7 @@ mod plan;
 mod record;
 mod report;
 mod session;
-mod target;
+pub(crate) mod target;
 mod text;
 
 pub use job::IoJob;

@@ -101,7 +101,13 @@ fn is_sparse(path: &Path) -> Result<bool> {
 }
 
 /// Extends the file from `found` bytes (none: makes it) to `needed`.
-fn lay_out(directory: &Directory, name: &str, found: Option<u64>, needed: u64, seed: u64) -> Result<()> {
+pub(crate) fn lay_out(
+    directory: &Directory,
+    name: &str,
+    found: Option<u64>,
+    needed: u64,
+    seed: u64,
+) -> Result<()> {
     let path = directory.path().join(name);
     let (free, missing) = (directory.free_bytes()?, needed - found.unwrap_or(0));
     if free < missing {

@@ -1,4 +1,7 @@
-#![expect(unsafe_code, reason = "mapping a file is unsafe for who does not own it: this module makes its own")]
+#![expect(
+    unsafe_code,
+    reason = "mapping a file is unsafe for who does not own it: this module makes its own"
+)]
 //! Memory that other processes can map: one sealed memfd, on huge pages where the machine has them.
 //!
 //! The file can neither grow nor shrink, and nobody who is handed it can map it writable (F_SEAL_FUTURE_WRITE): readers
@@ -61,11 +64,14 @@ impl HostAllocator for SharedAllocator {
         if self.prefer_huge {
             return HostMemory::anonymous(bytes);
         }
-        sealed(bytes.next_multiple_of(crate::units::ALIGN_BYTES).max(crate::units::ALIGN_BYTES), MemfdFlags::empty())
-            .or_else(|error| {
-                tracing::info!(%error, "no memfd: buffers cannot be shared with other processes");
-                HostMemory::anonymous(bytes)
-            })
+        sealed(
+            bytes.next_multiple_of(crate::units::ALIGN_BYTES).max(crate::units::ALIGN_BYTES),
+            MemfdFlags::empty(),
+        )
+        .or_else(|error| {
+            tracing::info!(%error, "no memfd: buffers cannot be shared with other processes");
+            HostMemory::anonymous(bytes)
+        })
     }
 
     fn name(&self) -> &'static str {
@@ -76,7 +82,8 @@ impl HostAllocator for SharedAllocator {
 fn sealed(bytes: usize, kind: MemfdFlags) -> Result<HostMemory> {
     let failed = |what: &'static str| {
         move |error: std::io::Error| {
-            Error::new(ErrorKind::Full, "allocate", format!("{bytes} bytes: {what}: {error}")).caused_by(error)
+            Error::new(ErrorKind::Full, "allocate", format!("{bytes} bytes: {what}: {error}"))
+                .caused_by(error)
         }
     };
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | kind;

@@ -13,7 +13,7 @@ use super::queue::LaneQueue;
 use super::{Completion, Done, IoEngine, Op, OpKind, Request};
 use crate::buf::{Arena, HeapAllocator};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::IoCounters;
+use crate::metrics::{IoCounted, IoCounters};
 use crate::units::{to_u64, to_usize};
 
 /// Transient failures of one operation that are tried again before it fails.
@@ -44,6 +44,7 @@ pub struct IoDriver {
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
     completed: Vec<Completion>,
+    counted: IoCounted,
     counters: Arc<IoCounters>,
     stopping: bool,
 }
@@ -76,6 +77,7 @@ impl IoDriver {
             flights: Vec::new(),
             free: Vec::new(),
             completed: Vec::new(),
+            counted: IoCounted::default(),
             counters,
             stopping: false,
         })
@@ -119,24 +121,22 @@ impl IoDriver {
     }
 
     fn start_one(&mut self, lane: usize, request: Request) {
-        let queue = &mut self.lanes[lane];
-        let buffer = match &self.merging[lane] {
-            Some(arena) if queue.len() > 0 => arena.try_take(0),
-            _ => None,
-        };
-        if let Some(buffer) = buffer {
-            let mut parts = queue.take_neighbours(&request);
+        // Nobody else takes buffers of this arena, so that one that is free stays so.
+        if let Some(arena) = self.merging[lane].as_ref().filter(|_| self.lanes[lane].len() > 0)
+            && arena.free_slots() > 0
+        {
+            let mut parts = self.lanes[lane].take_neighbours(&request);
             if !parts.is_empty() {
+                let buffer = arena.try_take(0).expect("a free slot of the driver's own arena");
                 let place = parts.partition_point(|part| part.op.offset < request.op.offset);
                 parts.insert(place, request);
                 return self.start_merged(lane, parts, buffer);
             }
         }
         let Request { mut op, done, .. } = request;
-        let tag = op.tag;
-        let len = op.len;
+        let (tag, len) = (op.tag, op.len);
         op.tag = to_u64(self.take_off(Flight { lane, retries: 0, len, whose: Whose::One { tag, done } }));
-        self.counters.started(op.kind == OpKind::Read, len, op.file.is_direct());
+        self.counted.started(op.kind == OpKind::Read, len, op.file.is_direct());
         self.engine.submit(op);
     }
 
@@ -144,8 +144,8 @@ impl IoDriver {
         let (first, last) = (&parts[0].op, &parts[parts.len() - 1].op);
         let (offset, len) = (first.offset, to_usize(last.offset - first.offset) + last.len);
         let wanted: usize = parts.iter().map(|part| part.op.len).sum();
-        self.counters.merged(parts.len(), len - wanted);
-        self.counters.started(true, len, first.file.is_direct());
+        self.counted.merged(parts.len(), len - wanted);
+        self.counted.started(true, len, first.file.is_direct());
         let mut op = Op::read(Arc::clone(&first.file), offset, len, buffer);
         op.tag = to_u64(self.take_off(Flight { lane, retries: 0, len, whose: Whose::Merged(parts) }));
         self.engine.submit(op);
@@ -173,6 +173,7 @@ impl IoDriver {
 
     /// As [`IoDriver::wait`], calling `awake` between the end of the wait and the first answer.
     pub(super) fn wait_and(&mut self, awake: impl FnOnce()) -> Result<()> {
+        self.counters.add(&mut self.counted);
         let mut completed = std::mem::take(&mut self.completed);
         let waited = self.engine.wait(&mut completed);
         awake();
@@ -206,13 +207,13 @@ impl IoDriver {
             Ok(0) => Err(ended_early(&op)),
             Ok(moved) => {
                 op.done += moved;
-                self.counters.short();
+                self.counted.short += 1;
                 self.engine.submit(op);
                 return;
             }
             Err(error) if is_transient(&error) && flight.retries < RETRIES_MAX && !self.stopping => {
                 flight.retries += 1;
-                self.counters.retried();
+                self.counted.retried += 1;
                 self.engine.submit(op);
                 return;
             }
@@ -250,7 +251,7 @@ impl IoDriver {
                     let (tag, len) = (op.tag, op.len);
                     let whose = Whose::One { tag, done };
                     op.tag = to_u64(self.take_off(Flight { lane, retries: 0, len, whose }));
-                    self.counters.started(true, len, op.file.is_direct());
+                    self.counted.started(true, len, op.file.is_direct());
                     self.engine.submit(op);
                 }
                 _ => self.lanes[lane].push(part),
@@ -275,10 +276,7 @@ impl IoDriver {
 }
 
 fn is_transient(error: &std::io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ECANCELED)
-    )
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ECANCELED))
 }
 
 pub(super) fn closed() -> Error {

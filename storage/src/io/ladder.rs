@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{IoEngine, PsyncEngine, UringEngine};
+use super::{IoEngine, MmapEngine, PsyncEngine, UringEngine};
 use crate::buf::Arena;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,6 +18,8 @@ pub enum EngineChoice {
     Uring,
     /// System calls on threads.
     Psync,
+    /// Copies from mappings, read only; never fallen back to.
+    Mmap,
 }
 
 impl FromStr for EngineChoice {
@@ -28,10 +30,11 @@ impl FromStr for EngineChoice {
             "auto" => Ok(Self::Auto),
             "io_uring" => Ok(Self::Uring),
             "psync" => Ok(Self::Psync),
+            "mmap" => Ok(Self::Mmap),
             _ => Err(Error::new(
                 ErrorKind::Misuse,
                 "parse",
-                format!("unknown I/O engine `{text}`, expected auto, io_uring or psync"),
+                format!("unknown I/O engine `{text}`, expected auto, io_uring, psync or mmap"),
             )),
         }
     }
@@ -43,6 +46,7 @@ impl fmt::Display for EngineChoice {
             Self::Auto => "auto",
             Self::Uring => "io_uring",
             Self::Psync => "psync",
+            Self::Mmap => "mmap",
         })
     }
 }
@@ -50,7 +54,7 @@ impl fmt::Display for EngineChoice {
 /// What an engine is and how it came to be chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineReport {
-    /// `io_uring` or `psync`.
+    /// `io_uring`, `psync` or `mmap`.
     pub name: &'static str,
     /// Flags, depth, registered buffers.
     pub detail: String,
@@ -78,6 +82,11 @@ pub fn open(
     depth: usize,
     arena: Option<&Arc<Arena>>,
 ) -> Result<(Box<dyn IoEngine>, EngineReport)> {
+    if choice == EngineChoice::Mmap {
+        let engine = MmapEngine::new(depth);
+        let report = engine.report();
+        return Ok((Box::new(engine), report));
+    }
     let mut fallback = Vec::new();
     if choice != EngineChoice::Psync {
         match UringEngine::new(depth, arena) {

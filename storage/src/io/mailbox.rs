@@ -46,7 +46,10 @@ impl Mailbox {
             return Err(messages.into_iter().collect());
         }
         state.messages.extend(messages);
-        self.posted.store(true, Ordering::SeqCst);
+        // Where it is set already the thread has not looked since, and will before it sleeps.
+        if !self.posted.load(Ordering::Relaxed) {
+            self.posted.store(true, Ordering::SeqCst);
+        }
         drop(state);
         Ok(self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst))
     }

@@ -8,6 +8,7 @@ mod config;
 mod driver;
 pub mod ladder;
 mod mailbox;
+mod mmap;
 mod op;
 mod psync;
 mod queue;
@@ -20,6 +21,7 @@ pub use ladder::{EngineChoice, EngineReport};
 pub use op::{Completion, Done, Op, OpKind, Request};
 pub use service::IoService;
 
+pub use mmap::MmapEngine;
 pub use psync::PsyncEngine;
 pub use uring::UringEngine;
 

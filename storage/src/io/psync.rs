@@ -131,7 +131,7 @@ impl IoEngine for PsyncEngine {
     fn report(&self) -> EngineReport {
         EngineReport {
             name: "psync",
-            detail: format!("pread/pwrite on {} threads", self.depth),
+            detail: format!("preadv2 and pwritev2 on {} threads", self.depth),
             fallback: Vec::new(),
         }
     }

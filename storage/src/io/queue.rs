@@ -99,7 +99,8 @@ impl LaneQueue {
         }
         for priority in 0..Priority::COUNT {
             while let Some(entry) = self.lists[priority].front().copied() {
-                let Some(waiting) = self.slab[entry.index].as_ref().filter(|found| found.ticket == entry.ticket)
+                let Some(waiting) =
+                    self.slab[entry.index].as_ref().filter(|found| found.ticket == entry.ticket)
                 else {
                     // Merged or raised meanwhile.
                     self.lists[priority].pop_front();
@@ -200,7 +201,9 @@ impl LaneQueue {
         loop {
             let Some(positions) = &self.positions else { break };
             let next = positions.range((file, end, 0)..).next();
-            let Some((_, offset, index)) = next.filter(|next| next.0 == file && next.1 <= end + gap) else { break };
+            let Some((_, offset, index)) = next.filter(|next| next.0 == file && next.1 <= end + gap) else {
+                break;
+            };
             let (offset, index) = (*offset, *index);
             let request = &self.slab[index].as_ref().expect("positions name waiting requests").request;
             let new_end = offset + to_u64(request.op.len);

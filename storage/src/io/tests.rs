@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::buf::Arena;
+use crate::device::{Access, DeviceFile, Directory};
 use crate::testing::{self, FaultEngine, FaultPlan, conformance};
 
 fn tmp() -> tempfile::TempDir {
@@ -11,21 +12,117 @@ fn tmp() -> tempfile::TempDir {
         .unwrap()
 }
 
+/// The rungs of the ladder that go through the page cache are asked for one that takes no O_DIRECT.
+fn directory(dir: &tempfile::TempDir, direct: bool) -> Arc<Directory> {
+    let directory = Directory::open(dir.path()).unwrap();
+    if !direct {
+        directory.leave_direct("a test asks for it");
+    }
+    directory
+}
+
+fn psync(depth: usize, _: &Arc<Arena>) -> Box<dyn IoEngine> {
+    Box::new(PsyncEngine::new(depth).unwrap())
+}
+
 #[test]
 fn psync_conforms() {
-    conformance::io_engine(tmp().path(), 1, &|depth, _| Box::new(PsyncEngine::new(depth).unwrap()));
+    for direct in [true, false] {
+        conformance::io_engine_in(&directory(&tmp(), direct), 1, &psync, &psync);
+    }
+}
+
+#[test]
+fn mmap_conforms() {
+    let mmap = |depth, _: &Arc<Arena>| Box::new(MmapEngine::new(depth)) as Box<dyn IoEngine>;
+    for direct in [true, false] {
+        conformance::io_engine_in(&directory(&tmp(), direct), 5, &psync, &mmap);
+    }
+}
+
+fn without_uring() -> bool {
+    let missing = UringEngine::new(1, None).err();
+    missing.inspect(|error| testing::skip("io_uring", &error.to_string())).is_some()
 }
 
 #[test]
 fn uring_conforms() {
-    let arena = Arena::new("probe", 4096, 1, &crate::buf::HeapAllocator).unwrap();
-    if let Err(error) = UringEngine::new(1, Some(&arena)) {
-        return testing::skip("io_uring", &error.to_string());
+    if without_uring() {
+        return;
     }
-    conformance::io_engine(tmp().path(), 2, &|depth, arena| {
-        Box::new(UringEngine::new(depth, Some(arena)).unwrap())
-    });
-    conformance::io_engine(tmp().path(), 3, &|depth, _| Box::new(UringEngine::new(depth, None).unwrap()));
+    let registered = |depth, arena: &Arc<Arena>| {
+        Box::new(UringEngine::new(depth, Some(arena)).unwrap()) as Box<dyn IoEngine>
+    };
+    let plain = |depth, _: &Arc<Arena>| Box::new(UringEngine::new(depth, None).unwrap()) as Box<dyn IoEngine>;
+    for direct in [true, false] {
+        conformance::io_engine_in(&directory(&tmp(), direct), 2, &registered, &registered);
+        conformance::io_engine_in(&directory(&tmp(), direct), 3, &plain, &plain);
+    }
+}
+
+#[test]
+fn a_limit_on_locked_memory_registers_less_and_says_so() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    if without_uring() {
+        return;
+    }
+    let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Memlock).current else {
+        return testing::skip("memlock", "there is no limit on locked memory here");
+    };
+    // Capabilities are a thread's own: the other tests keep theirs.
+    let test = move || {
+        let mut mine = capabilities(None).unwrap();
+        mine.effective.remove(CapabilitySet::IPC_LOCK);
+        set_capabilities(None, mine).unwrap();
+        let slots = crate::units::to_usize(limit).div_ceil(1 << 20) + 4;
+        let arena = Arena::new("large", 1 << 20, slots, &crate::buf::HeapAllocator).unwrap();
+        let dir = tmp();
+        let file = DeviceFile::open(&directory(&dir, true), "f", Access::CreateNew).unwrap();
+        file.reserve(4096).unwrap();
+        let mut engine = UringEngine::new(slots, Some(&arena)).unwrap();
+        let report = engine.report().to_string();
+        assert!(report.contains("RLIMIT_MEMLOCK"), "{report}");
+        // Slots of both kinds are read into.
+        for _ in 0..slots {
+            engine.submit(Op::read(Arc::clone(&file), 0, 4096, arena.try_take(0).unwrap()));
+        }
+        let mut completed = Vec::new();
+        while completed.len() < slots {
+            engine.wait(&mut completed).unwrap();
+        }
+        assert!(completed.iter().all(|done| done.result.as_ref().is_ok_and(|moved| *moved == 4096)));
+    };
+    std::thread::spawn(test).join().unwrap();
+}
+
+#[test]
+fn a_ring_lets_go_of_a_closed_file() {
+    use rustix::fs::{FlockOperation, flock};
+    if without_uring() {
+        return;
+    }
+    let dir = tmp();
+    let directory = directory(&dir, true);
+    let arena = Arena::new("test", 4096, 1, &crate::buf::HeapAllocator).unwrap();
+    let mut engine = UringEngine::new(1, Some(&arena)).unwrap();
+    let mut completed = Vec::new();
+    // More than a ring knows at a time.
+    for number in 0..300 {
+        let file = DeviceFile::open(&directory, &format!("f{number}"), Access::CreateNew).unwrap();
+        // Held as long as anybody has this open file, the kernel included.
+        flock(&file, FlockOperation::LockExclusive).unwrap();
+        engine.submit(Op::read(file, 0, 4096, arena.try_take(0).unwrap()));
+        engine.wait(&mut completed).unwrap();
+        assert_eq!(completed.pop().unwrap().result.unwrap(), 0);
+    }
+    // The last one closed wakes the engine, which then takes all of them out.
+    engine.wait(&mut completed).unwrap();
+    engine.waker().wake();
+    engine.wait(&mut completed).unwrap();
+    for number in 0..300 {
+        let again = DeviceFile::open(&directory, &format!("f{number}"), Access::Read).unwrap();
+        flock(&again, FlockOperation::NonBlockingLockExclusive).unwrap();
+    }
 }
 
 #[test]
@@ -35,131 +132,4 @@ fn a_fault_engine_without_faults_conforms() {
     });
 }
 
-mod service {
-    use super::*;
-    use crate::buf::HeapAllocator;
-    use crate::device::{Access, DeviceFile, Directory};
-    use crate::error::ErrorKind;
-
-    const SLOT: usize = 64 * 1024;
-
-    fn service(plan: FaultPlan) -> IoService {
-        let config = ServiceConfig { fast_depth: 4, slow_depth: 1, ..ServiceConfig::default() };
-        IoService::start_with(&config, move || {
-            let engine = FaultEngine::new(Box::new(PsyncEngine::new(5)?), plan);
-            let report = engine.report();
-            Ok((Box::new(engine) as Box<dyn IoEngine>, report))
-        })
-        .unwrap()
-    }
-
-    #[test]
-    fn short_and_interrupted_transfers_are_finished() {
-        let dir = tmp();
-        let directory = Directory::open(dir.path()).unwrap();
-        let arena = Arena::new("test", SLOT, 4, &HeapAllocator).unwrap();
-        for seed in 0..20 {
-            let service = service(FaultPlan { seed, short: 2, interrupted: 3, ..FaultPlan::default() });
-            let file = DeviceFile::open(&directory, &format!("f{seed}"), Access::CreateNew).unwrap();
-            let mut slot = arena.try_take(0).unwrap();
-            crate::testing::Random::new(seed).fill(&mut slot);
-            let expected = slot.to_vec();
-            let op = Op::write(Arc::clone(&file), 0, SLOT, slot);
-            let mut slot = service.run(op, Lane::Fast, Priority::Demand).unwrap().buf.unwrap();
-            slot.fill(0);
-            let slot = service.read(&file, 0, SLOT, slot, Lane::Slow).unwrap();
-            assert!(slot[..] == expected, "seed {seed}");
-            let error = service.read(&file, 4096, SLOT, slot, Lane::Slow).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "reading past the end, seed {seed}");
-        }
-        assert_eq!(arena.free_slots(), 4);
-    }
-
-    #[test]
-    fn device_errors_name_file_and_offset() {
-        let dir = tmp();
-        let directory = Directory::open(dir.path()).unwrap();
-        let arena = Arena::new("test", SLOT, 1, &HeapAllocator).unwrap();
-        let service = service(FaultPlan { read_error: 1, no_space: 1, ..FaultPlan::default() });
-        let file = DeviceFile::open(&directory, "f", Access::CreateNew).unwrap();
-        let op = Op::write(Arc::clone(&file), 8192, SLOT, arena.try_take(0).unwrap());
-        assert_eq!(service.run(op, Lane::Fast, Priority::Demand).unwrap_err().kind(), ErrorKind::Full);
-        let error = service.read(&file, 8192, SLOT, arena.try_take(0).unwrap(), Lane::Fast).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Device);
-        assert!(error.to_string().contains("/f` (offset 8192, 65536 bytes)"), "{error}");
-    }
-
-    #[test]
-    fn urgent_requests_overtake() {
-        let dir = tmp();
-        let queue = Queue::new(&dir);
-        let (gate, opened) = crossbeam::channel::bounded::<()>(0);
-        // The first holds the I/O thread until all others are queued behind it.
-        queue.submit(0, Priority::Demand, 0, Some(opened));
-        (1..=10).for_each(|tag| queue.submit(tag, Priority::Background, 0, None));
-        (11..=20).for_each(|tag| queue.submit(tag, Priority::Announced, 100 - tag, None));
-        queue.submit(21, Priority::Demand, 0, None);
-        queue.service.raise(Lane::Slow, 10, Priority::Demand);
-        drop(gate);
-        let order: Vec<u64> = (0..22).map(|_| queue.finished.recv().unwrap().unwrap()).collect();
-        let expected: Vec<u64> = [0, 10, 21].into_iter().chain((11..=20).rev()).chain(1..=9).collect();
-        assert_eq!(order, expected);
-    }
-
-    #[test]
-    fn dropping_the_service_answers_every_request() {
-        let dir = tmp();
-        let queue = Queue::new(&dir);
-        (0..30).for_each(|tag| queue.submit(tag, Priority::Background, 0, None));
-        let Queue { service, arena, send, finished, .. } = queue;
-        drop(service);
-        drop(send);
-        let answers: Vec<_> = finished.iter().collect();
-        assert_eq!(answers.len(), 30);
-        let refused = |answer: &crate::Result<u64>| {
-            answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Closed)
-        };
-        assert!(answers.iter().all(|answer| answer.is_ok() || refused(answer)));
-        assert_eq!(arena.free_slots(), arena.slots());
-    }
-
-    /// A service with one operation in flight on the slow lane, and requests that report their tag when done.
-    struct Queue {
-        service: IoService,
-        arena: Arc<Arena>,
-        file: Arc<DeviceFile>,
-        send: crossbeam::channel::Sender<crate::Result<u64>>,
-        finished: crossbeam::channel::Receiver<crate::Result<u64>>,
-    }
-
-    impl Queue {
-        fn new(dir: &tempfile::TempDir) -> Self {
-            let directory = Directory::open(dir.path()).unwrap();
-            let file = DeviceFile::open(&directory, "f", Access::CreateNew).unwrap();
-            file.reserve(crate::units::to_u64(SLOT)).unwrap();
-            let (send, finished) = crossbeam::channel::unbounded();
-            let arena = Arena::new("test", SLOT, 40, &HeapAllocator).unwrap();
-            Self { service: service(FaultPlan::default()), arena, file, send, finished }
-        }
-
-        fn submit(
-            &self,
-            tag: u64,
-            priority: Priority,
-            deadline: u64,
-            hold: Option<crossbeam::channel::Receiver<()>>,
-        ) {
-            let mut op = Op::read(Arc::clone(&self.file), 0, SLOT, self.arena.try_take(0).unwrap());
-            op.tag = tag;
-            let send = self.send.clone();
-            let done: Done = Box::new(move |op, result| {
-                if let Some(hold) = hold {
-                    let _opened = hold.recv();
-                }
-                let tag = op.unwrap().tag;
-                send.send(result.map(|()| tag)).unwrap();
-            });
-            self.service.submit(Request { op, lane: Lane::Slow, priority, deadline, done });
-        }
-    }
-}
+mod service;

@@ -1,8 +1,10 @@
 //! What the I/O threads count.
 
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
+
+use crate::units::to_u64;
 
 /// Which engine moves the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,26 +73,34 @@ impl IoCounters {
         self.engine.store(code, Ordering::Relaxed);
     }
 
-    pub(crate) fn started(&self, read: bool, bytes: usize, direct: bool) {
-        let (ops, total) = if read { (&self.reads, &self.read_bytes) } else { (&self.writes, &self.write_bytes) };
-        add(ops, 1);
-        add(total, bytes);
-        if !direct {
-            add(&self.buffered, 1);
+    /// Adds what one thread counted since it last did.
+    pub(crate) fn add(&self, counted: &mut IoCounted) {
+        let IoCounted {
+            reads,
+            read_bytes,
+            writes,
+            write_bytes,
+            buffered,
+            merged_reads,
+            merged_gap_bytes,
+            short,
+            retried,
+        } = std::mem::take(counted);
+        for (counter, value) in [
+            (&self.reads, reads),
+            (&self.read_bytes, read_bytes),
+            (&self.writes, writes),
+            (&self.write_bytes, write_bytes),
+            (&self.buffered, buffered),
+            (&self.merged_reads, merged_reads),
+            (&self.merged_gap_bytes, merged_gap_bytes),
+            (&self.short, short),
+            (&self.retried, retried),
+        ] {
+            if value > 0 {
+                counter.fetch_add(value, Ordering::Relaxed);
+            }
         }
-    }
-
-    pub(crate) fn merged(&self, requests: usize, gap_bytes: usize) {
-        add(&self.merged_reads, requests - 1);
-        add(&self.merged_gap_bytes, gap_bytes);
-    }
-
-    pub(crate) fn short(&self) {
-        add(&self.short, 1);
-    }
-
-    pub(crate) fn retried(&self) {
-        add(&self.retried, 1);
     }
 
     /// All counters now.
@@ -113,6 +123,36 @@ impl IoCounters {
     }
 }
 
-fn add(counter: &AtomicU64, value: usize) {
-    counter.fetch_add(crate::units::to_u64(value), Ordering::Relaxed);
+/// What one thread has counted and not yet added to the counters that others read: no atomic for each operation.
+#[derive(Debug, Default)]
+pub(crate) struct IoCounted {
+    reads: u64,
+    read_bytes: u64,
+    writes: u64,
+    write_bytes: u64,
+    buffered: u64,
+    merged_reads: u64,
+    merged_gap_bytes: u64,
+    pub(crate) short: u64,
+    pub(crate) retried: u64,
+}
+
+impl IoCounted {
+    /// An operation that was handed to the engine.
+    pub(crate) fn started(&mut self, read: bool, bytes: usize, direct: bool) {
+        let (ops, total) = if read {
+            (&mut self.reads, &mut self.read_bytes)
+        } else {
+            (&mut self.writes, &mut self.write_bytes)
+        };
+        *ops += 1;
+        *total += to_u64(bytes);
+        self.buffered += u64::from(!direct);
+    }
+
+    /// A read that serves so many requests, and what lies between them.
+    pub(crate) fn merged(&mut self, requests: usize, gap_bytes: usize) {
+        self.merged_reads += to_u64(requests - 1);
+        self.merged_gap_bytes += to_u64(gap_bytes);
+    }
 }

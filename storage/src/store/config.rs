@@ -84,6 +84,12 @@ impl StoreConfig {
     /// Buffers for sealed bytes: one for each operation in flight, one for each thread that opens a block, and as many
     /// again that wait for their turn or are being written to L2.
     pub(super) fn io_slots(&self) -> usize {
-        2 * (self.io.fast_depth + self.io.slow_depth + self.codec_threads)
+        2 * (self.io.fast_depth * self.l2.len().max(1) + self.io.slow_depth + self.codec_threads)
+    }
+
+    /// The I/O service with a lane for each device of L2.
+    pub(super) fn io_service(&self) -> ServiceConfig {
+        let stripes = u8::try_from(self.l2.len().saturating_sub(1)).unwrap_or(u8::MAX);
+        ServiceConfig { stripes, ..self.io.clone() }
     }
 }

@@ -13,7 +13,7 @@ use super::object::{DrainMode, Objects};
 use super::open::Shard;
 use super::stream::Reader;
 use super::{DataSetInfo, RangeRead, RangeSource, Section, StoreConfig};
-use crate::buf::{Arena, HeapAllocator};
+use crate::buf::{Arena, SharedAllocator};
 use crate::catalog::{self, CatalogStore};
 use crate::codec::{Dictionary, Scratch};
 use crate::device::Directory;
@@ -21,13 +21,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::SectionType;
 use crate::host::channel::{Receiver, Sender, bounded};
 use crate::host::{JoinHandle, pause, spawn};
-use crate::io::{EngineReport, IoEngine, IoService, Lane, Priority};
+use crate::io::{EngineReport, IoEngine, IoService, Lane, Priority, ServiceConfig};
 use crate::metrics::{Metrics, Snapshot};
 use crate::tier::{BlockKey, FileNo, FileTable, Lookup, MemoryTier, NvmeTier, S3Fifo, Throttle, Ticket};
 use crate::units::{to_u64, to_usize};
 
 /// Buffers that announced and predicted reads leave for those that somebody waits for.
 const DEMAND_RESERVE: usize = 8;
+/// Where blocks lie: on huge pages, from the machine's pool where it has one.
+const PAGES: SharedAllocator = SharedAllocator { prefer_huge: true };
 /// How long a store that closes lets devices finish: many times what a full queue takes on an HDD (100 reads at 150 a
 /// second), short enough to wait for at a prompt.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
@@ -152,8 +154,7 @@ impl Store {
     /// `Misuse` for settings that make no sense, `Missing` when the L2 directory does not exist, `Full` when it has no
     /// room, `Retry` when another process has it open.
     pub fn open(config: StoreConfig, keys: Arc<dyn KeyProvider>) -> Result<Self> {
-        let (engine, depth) = (config.io.engine, config.io.fast_depth + config.io.slow_depth);
-        Self::build(config, keys, move |arena| crate::io::ladder::open(engine, depth, Some(arena)))
+        Self::build(config, keys, |io, arena| IoService::start(io, Some(arena)))
     }
 
     /// As [`Store::open`], on an engine of the caller's making.
@@ -165,7 +166,10 @@ impl Store {
     where
         F: FnOnce(&Arc<Arena>) -> Result<(Box<dyn IoEngine>, EngineReport)> + Send + 'static,
     {
-        Self::build(config, keys, engine)
+        Self::build(config, keys, |io, arena| {
+            let arena = Arc::clone(arena);
+            IoService::start_with(io, move || engine(&arena))
+        })
     }
 
     /// I/O buffers that nobody holds, and how many there are.
@@ -175,13 +179,14 @@ impl Store {
         (self.core.io_arena.free_slots(), self.core.io_arena.slots())
     }
 
-    fn build<F>(config: StoreConfig, keys: Arc<dyn KeyProvider>, engine: F) -> Result<Self>
-    where
-        F: FnOnce(&Arc<Arena>) -> Result<(Box<dyn IoEngine>, EngineReport)> + Send + 'static,
-    {
+    fn build(
+        config: StoreConfig,
+        keys: Arc<dyn KeyProvider>,
+        start: impl FnOnce(&ServiceConfig, &Arc<Arena>) -> Result<IoService>,
+    ) -> Result<Self> {
         let block_bytes = to_usize(u64::from(config.block_bytes));
-        let l1 = Arena::new("L1", block_bytes, config.l1_slots()?, &HeapAllocator)?;
-        let io_arena = Arena::new("I/O", block_bytes, config.io_slots(), &HeapAllocator)?;
+        let l1 = Arena::new("L1", block_bytes, config.l1_slots()?, &PAGES)?;
+        let io_arena = Arena::new("I/O", block_bytes, config.io_slots(), &PAGES)?;
         let files = Arc::new(FileTable::default());
         let (l2, catalog, rebuilt) = match open_l2(&config, &files)? {
             None => (None, None, None),
@@ -191,8 +196,7 @@ impl Store {
             Some(of) => Some(Objects::open(of, &config, catalog.clone(), rebuilt)?),
             None => None,
         };
-        let arena = Arc::clone(&io_arena);
-        let io = IoService::start_with(&config.io, move || engine(&arena))?;
+        let io = start(&config.io_service(), &io_arena)?;
         // Room for every buffer there is, and the messages to stop.
         let (codec, jobs) = bounded(io_arena.slots() + config.codec_threads);
         let core = Arc::new(Core {
@@ -332,8 +336,8 @@ impl Core {
         let demand = urgency.priority == Priority::Demand;
         if let Some(ticket) = self.l1.get(key) {
             if demand && ticket.try_get().is_none() {
-                self.io.raise(Lane::Fast, key.tag(), Priority::Demand);
-                self.io.raise(Lane::Slow, key.tag(), Priority::Demand);
+                let fast = (0..self.config.l2.len()).map(Lane::fast);
+                fast.chain([Lane::Slow]).for_each(|lane| self.io.raise(lane, key.tag(), Priority::Demand));
             }
             return Ok(Some(ticket));
         }
@@ -405,6 +409,6 @@ impl RangeSource for Store {
     }
 
     fn metrics(&self) -> Snapshot {
-        self.core.metrics.snapshot()
+        Snapshot { io: self.core.io.counters().snapshot(), ..self.core.metrics.snapshot() }
     }
 }

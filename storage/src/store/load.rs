@@ -101,8 +101,9 @@ impl Load {
         op.tag = self.key.tag();
         let (priority, deadline) = (self.priority, self.deadline);
         let lane = match &from {
-            Source::L3(_) if !self.file.is_on_l2() => Lane::Slow,
-            _ => Lane::Fast,
+            Source::L2(block) => Lane::fast(block.device),
+            Source::L3(_) if self.file.is_on_l2() => Lane::Fast,
+            Source::L3(_) => Lane::Slow,
         };
         let done = Box::new(move |op: Option<Op>, result: Result<()>| {
             let core = Arc::clone(&self.core);
@@ -216,6 +217,7 @@ fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, b
     let Some(l2) = &core.l2 else { return };
     let Some(reservation) = l2.admit(key, file.header().params.data_set_id, len) else { return };
     let op = Op::write(Arc::clone(&reservation.place.file), reservation.place.offset, len, buf);
+    let lane = Lane::fast(reservation.device);
     let owner = Arc::clone(core);
     let done = Box::new(move |_, result: Result<()>| {
         let Some(l2) = &owner.l2 else { return };
@@ -230,5 +232,5 @@ fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, b
             Err(error) => l2.give_up(&reservation, &error),
         }
     });
-    core.io.submit(Request { op, lane: Lane::Fast, priority: Priority::Background, deadline: 0, done });
+    core.io.submit(Request { op, lane, priority: Priority::Background, deadline: 0, done });
 }

@@ -4,4 +4,4 @@ mod catalog;
 mod engine;
 
 pub use catalog::catalog_store;
-pub use engine::io_engine;
+pub use engine::{io_engine, io_engine_in};

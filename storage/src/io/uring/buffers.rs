@@ -36,14 +36,21 @@ impl Buffers {
                     let report = if slots == arena.slots() {
                         format!("registered buffers ({all}, {})", arena.pages())
                     } else {
-                        tracing::warn!("only {some} of {all} of buffers are registered: RLIMIT_MEMLOCK (ulimit -l)");
-                        format!("registered buffers ({some} of {all}: RLIMIT_MEMLOCK, ulimit -l; {})", arena.pages())
+                        tracing::warn!(
+                            "only {some} of {all} of buffers are registered: RLIMIT_MEMLOCK (ulimit -l)"
+                        );
+                        format!(
+                            "registered buffers ({some} of {all}: RLIMIT_MEMLOCK, ulimit -l; {})",
+                            arena.pages()
+                        )
                     };
                     return Self { arena: Some(Arc::clone(arena)), slots_per_buffer, slots, report };
                 }
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && slots > 1 => slots /= 2,
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
-                    return Self::none(format!("unregistered buffers: {all} are beyond RLIMIT_MEMLOCK (ulimit -l)"));
+                    return Self::none(format!(
+                        "unregistered buffers: {all} are beyond RLIMIT_MEMLOCK (ulimit -l)"
+                    ));
                 }
                 Err(error) => return Self::none(format!("unregistered buffers: {error}")),
             }

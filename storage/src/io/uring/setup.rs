@@ -7,12 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// From the best down. DEFER_TASKRUN (Linux 6.1) posts completions only when the thread asks for them, COOP_TASKRUN
 /// (5.19) without interrupting it; NO_SQARRAY (6.6) saves an indirection per entry.
-const RUNGS: [&str; 4] = [
-    "SINGLE_ISSUER+DEFER_TASKRUN+NO_SQARRAY",
-    "SINGLE_ISSUER+DEFER_TASKRUN",
-    "COOP_TASKRUN",
-    "no flags",
-];
+const RUNGS: [&str; 4] =
+    ["SINGLE_ISSUER+DEFER_TASKRUN+NO_SQARRAY", "SINGLE_ISSUER+DEFER_TASKRUN", "COOP_TASKRUN", "no flags"];
 
 /// A ring of `entries` entries that works, and its flags.
 ///

@@ -18,13 +18,22 @@ type Make<'a> = &'a dyn Fn(usize, &Arc<Arena>) -> Box<dyn IoEngine>;
 /// # Panics
 /// When the engine breaks a promise of the trait.
 pub fn io_engine(dir: &Path, seed: u64, make: Make<'_>) {
+    let directory = Directory::open(dir).expect("the test's directory");
+    io_engine_in(&directory, seed, make, make);
+}
+
+/// As [`io_engine`], in `directory` as it is set up, with what is read written by the engines that `write` gives: for an
+/// engine that only reads.
+///
+/// # Panics
+/// When the engine breaks a promise of the trait.
+pub fn io_engine_in(directory: &Directory, seed: u64, write: Make<'_>, make: Make<'_>) {
     announce_seed("io_engine conformance", seed);
     let arena = Arena::new("conformance", SLOT, SLOTS, &HeapAllocator).expect("memory for a test");
-    let directory = Directory::open(dir).expect("the test's directory");
-    whole_files_come_back(make, &arena, &directory, seed);
-    end_of_file_and_errors_are_told(make, &arena, &directory);
+    whole_files_come_back(write, make, &arena, directory, seed);
+    end_of_file_and_errors_are_told(make, &arena, directory);
     a_waker_ends_the_wait(make, &arena);
-    drop_gives_every_buffer_back(make, &arena, &directory);
+    drop_gives_every_buffer_back(make, &arena, directory);
     assert_eq!(arena.free_slots(), SLOTS, "a buffer was lost");
 }
 
@@ -36,9 +45,15 @@ fn finish(engine: &mut dyn IoEngine) -> Vec<Completion> {
     completed
 }
 
-fn whole_files_come_back(make: Make<'_>, arena: &Arc<Arena>, directory: &Directory, seed: u64) {
+fn whole_files_come_back(
+    write: Make<'_>,
+    make: Make<'_>,
+    arena: &Arc<Arena>,
+    directory: &Directory,
+    seed: u64,
+) {
     let mut random = Random::new(seed);
-    let mut engine = make(SLOTS, arena);
+    let mut engine = write(SLOTS, arena);
     let file = DeviceFile::open(directory, "whole", Access::CreateNew).expect("a new file");
     let mut expected = vec![0; SLOT * 64];
     random.fill(&mut expected);
@@ -62,6 +77,7 @@ fn whole_files_come_back(make: Make<'_>, arena: &Arc<Arena>, directory: &Directo
     }
     engine.submit(Op::sync(Arc::clone(&file)));
     assert_eq!(finish(&mut *engine).len(), 1);
+    let mut engine = make(SLOTS, arena);
     for batch in blocks.chunks(SLOTS) {
         for block in batch {
             let slot = arena.try_take(0).expect("a slot for each operation");
