@@ -244,9 +244,9 @@ impl Report {
                 }
                 _ => String::new(),
             };
-            let detail = directory.direct_detail.as_ref().map_or(String::new(), |detail| format!(" ({detail})"));
-            text +=
-                &format!("{}: {direct}{detail}, {free} free{dirty}{problem}\n", directory.path.display());
+            let detail =
+                directory.direct_detail.as_ref().map_or(String::new(), |detail| format!(" ({detail})"));
+            text += &format!("{}: {direct}{detail}, {free} free{dirty}{problem}\n", directory.path.display());
         }
         if self.advice.is_empty() {
             text += "\nnothing to change\n";

@@ -26,7 +26,7 @@ const STORAGE: [&str; 15] = [
 ];
 
 /// Modules where unsafe code may stand.
-const UNSAFE: [&str; 9] = [
+const UNSAFE: [&str; 11] = [
     "storage/src/buf/arena.rs",
     "storage/src/buf/shared.rs",
     "storage/src/io/mmap.rs",

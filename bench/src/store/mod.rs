@@ -85,10 +85,6 @@ impl Drop for Scratch {
 pub fn run(bench: &StoreBench, clock: &Arc<dyn Clock>) -> Result<Report> {
     let mut report = Report::new(bench, fio::version());
     raw(bench, &**clock, &mut report)?;
-    if std::env::args().any(|a| a == "raw") {
-        report.finish();
-        return Ok(report);
-    }
     read::run(bench, clock, &mut report)?;
     fragmentation::run(bench, &mut report)?;
     report.finish();

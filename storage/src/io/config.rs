@@ -34,7 +34,9 @@ impl Lane {
     /// The lane of L2's device of that number.
     #[must_use]
     pub fn fast(device: usize) -> Self {
-        device.checked_sub(1).map_or(Self::Fast, |stripe| Self::Stripe(u8::try_from(stripe).unwrap_or(u8::MAX)))
+        device
+            .checked_sub(1)
+            .map_or(Self::Fast, |stripe| Self::Stripe(u8::try_from(stripe).unwrap_or(u8::MAX)))
     }
 
     /// Its place among the lanes of a service.

@@ -198,8 +198,7 @@ impl LaneQueue {
         let (mut start, mut end) = (head.op.offset, head.op.offset + to_u64(head.op.len));
         let mut taken = Vec::new();
         // What lies behind first: a disk reads on for free.
-        loop {
-            let Some(positions) = &self.positions else { break };
+        while let Some(positions) = &self.positions {
             let next = positions.range((file, end, 0)..).next();
             let Some((_, offset, index)) = next.filter(|next| next.0 == file && next.1 <= end + gap) else {
                 break;
@@ -213,8 +212,7 @@ impl LaneQueue {
             taken.push(self.take(index));
             end = new_end;
         }
-        loop {
-            let Some(positions) = &self.positions else { break };
+        while let Some(positions) = &self.positions {
             let before = positions.range((file, 0, 0)..(file, start, 0)).next_back();
             let Some((_, offset, index)) = before else { break };
             let (offset, index) = (*offset, *index);

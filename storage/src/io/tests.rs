@@ -132,4 +132,5 @@ fn a_fault_engine_without_faults_conforms() {
     });
 }
 
+mod queue;
 mod service;

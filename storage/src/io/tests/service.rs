@@ -150,7 +150,16 @@ fn read_behind_a_gate(plan: FaultPlan, offsets: &[u64]) -> (crate::metrics::IoSn
     crate::testing::Random::new(9).fill(&mut content);
     std::fs::write(queue.file.path(), &content).unwrap();
     let (gate, opened) = crossbeam::channel::bounded::<()>(0);
-    queue.submit(u64::MAX, Priority::Demand, 0, Some(opened));
+    let (enter, entered) = crossbeam::channel::bounded::<()>(1);
+    let op = Op::read(Arc::clone(&queue.file), 0, SLOT, queue.arena.try_take(0).unwrap());
+    let done: Done = Box::new(move |_, _| {
+        enter.send(()).unwrap();
+        assert!(opened.recv().is_err(), "the gate is dropped");
+    });
+    let first = Request { op, lane: Lane::Fast, priority: Priority::Demand, deadline: 0, done };
+    queue.service.submit(first);
+    // From here on the thread waits at the gate, and looks at everything that follows at once.
+    entered.recv().unwrap();
     let (send, results) = crossbeam::channel::unbounded();
     for offset in offsets.iter().copied() {
         let op = Op::read(Arc::clone(&queue.file), offset, SLOT, queue.arena.try_take(0).unwrap());
