@@ -98,8 +98,10 @@ impl Reader<'_> {
                 .map_err(closed)
                 .flatten()
                 .map_err(|error| error.at_block(kind.name(), number))?;
-            use_block(number, &buf[..place.len]).map_err(|error| {
-                error.at_offset(place.offset, crate::units::to_u64(place.len)).at(place.file.path())
+            use_block(number, &buf[..place.len]).map_err(|error| match error.place() {
+                // It may be of elsewhere: of where the block was copied to.
+                Some(place) if !place.path.as_os_str().is_empty() => error,
+                _ => error.at_offset(place.offset, crate::units::to_u64(place.len)).at(place.file.path()),
             })?;
         }
         Ok(())
