@@ -21,6 +21,10 @@ use crate::store::sealed_file::SealedFile;
 
 /// Changes of one batch.
 const BATCH_CHANGES: usize = 1024;
+/// Versions that are passed over after an opening that left files out: they have versions that nobody knows, and what is
+/// put now must be newer than they are, and never the same, when they can be opened again. More than a store writes in
+/// its life.
+const UNREADABLE_GAP: u64 = 1 << 40;
 
 /// All that is known of one name.
 #[derive(Debug, Default)]
@@ -162,6 +166,9 @@ impl Core {
         replaced.iter().for_each(|name| objects.remove_superseded(name));
         for (name, version) in deletions {
             self.finish_deletion(&name, version)?;
+        }
+        if report.unreadable > 0 {
+            objects.lock().next_version += UNREADABLE_GAP;
         }
         if !report.is_clean() {
             tracing::warn!(?report, "the objects were not as the catalog had them");
