@@ -209,8 +209,10 @@ mod tests {
         );
         let pid = std::fs::read_to_string(file.path()).unwrap();
         let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-        // It was killed with its group, and whoever adopted it may not have reaped it yet.
-        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
-        assert!(state.map_or(true, |state| state.contains(") Z ") || state.contains(") X ")));
+        // It was killed with its group; the kernel takes a moment to end it, and its adopter another to reap it.
+        if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) {
+            let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+            assert_eq!(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&patience)).unwrap(), 1);
+        }
     }
 }
