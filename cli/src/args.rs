@@ -44,6 +44,7 @@ impl TierArgs {
             l2_write_rate: self.l2.l2_write_rate,
             catalog: self.catalog,
             io: self.io.config(),
+            tells_status: true,
             allow_rollback: self.allow_rollback,
             ..StoreConfig::default()
         }

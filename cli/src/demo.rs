@@ -167,6 +167,7 @@ impl Demo {
             l2: vec![L2Config { path: places.l2.clone(), bytes: L2_BYTES }],
             catalog: CatalogKind::Redb,
             io: self.io.config(),
+            tells_status: true,
             ..StoreConfig::default()
         };
         let store = Store::open(config, keys)?;
@@ -299,7 +300,7 @@ fn make_directory(path: &Path) -> Result<()> {
         .map_err(|error| Error::io("make directory", path, error).hint("give another place with --dir DIR"))
 }
 
-fn text_of(path: &Path) -> Result<&str> {
+pub(crate) fn text_of(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| {
         Error::new(ErrorKind::Misuse, "demo", "the path is not UTF-8")
             .at(path)

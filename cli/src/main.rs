@@ -17,7 +17,9 @@ mod log;
 mod objects;
 mod output;
 mod pack;
+mod scrub;
 mod serve;
+mod status;
 mod train;
 mod training;
 mod verify;
@@ -50,6 +52,8 @@ enum Verb {
     Tensors(objects::Tensors),
     Inspect(inspect::Inspect),
     Verify(verify::Verify),
+    Scrub(scrub::Scrub),
+    Status(status::Status),
     Keys(keys::Keys),
     Train(train::Train),
     Serve(serve::Serve),
@@ -84,6 +88,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Tensors(tensors) => tensors.run(),
         Verb::Inspect(inspect) => inspect.run(),
         Verb::Verify(verify) => verify.run(),
+        Verb::Scrub(scrub) => scrub.run(),
+        Verb::Status(status) => status.run(),
         Verb::Keys(keys) => keys.run(),
         Verb::Train(train) => train.run(),
         Verb::Serve(serve) => serve.run(),

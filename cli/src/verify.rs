@@ -1,6 +1,6 @@
 //! `tierstream verify`: reads and authenticates everything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -51,17 +51,11 @@ impl Verify {
         let context = WriteContext::new(&self.io.config(), block_bytes, threads)?;
         let interrupt = Interrupt::catch(|| {})?;
         let progress = VerifyProgress::default();
-        let bar = output::byte_bar(self.stored_bytes(), "verifying");
+        let bar = output::byte_bar(stored_bytes(&self.data), "verifying");
         let work = || verify(&context, &*keys, &self.data, threads, &progress);
         let report = interrupt.watch(&bar, &progress.bytes, &progress.stop, work);
         bar.finish_and_clear();
         self.tell(&report?)
-    }
-
-    /// Roughly what will be read, for the bar alone: nothing is authenticated yet.
-    fn stored_bytes(&self) -> u64 {
-        let entries = std::fs::read_dir(&self.data).into_iter().flatten().flatten();
-        entries.filter_map(|entry| peek_header(&entry.path()).ok()).map(|header| header.file_bytes()).sum()
     }
 
     fn tell(&self, report: &VerifyReport) -> Result<ExitCode> {
@@ -107,4 +101,10 @@ impl Verify {
         ));
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// Roughly what the data set at `path` takes, for a bar alone: nothing is authenticated yet.
+pub(crate) fn stored_bytes(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| peek_header(&entry.path()).ok()).map(|header| header.file_bytes()).sum()
 }

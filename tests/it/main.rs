@@ -8,3 +8,4 @@ mod keys;
 mod layering;
 mod objects;
 mod tidy;
+mod tiers;

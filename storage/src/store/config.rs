@@ -33,6 +33,8 @@ pub struct StoreConfig {
     pub codec_threads: usize,
     /// How long a read waits for a block before it gives up.
     pub patience: Duration,
+    /// Answer `tierstream status` at a socket in the first directory of L2.
+    pub tells_status: bool,
     /// Accept a data set older than one this store has seen.
     pub allow_rollback: bool,
     /// The clock.
@@ -52,6 +54,7 @@ impl Default for StoreConfig {
             codec_threads: std::thread::available_parallelism().map_or(2, |cores| cores.get().min(8)),
             // Disks retry internally for up to 30 s before they report an error; give them that and as much again.
             patience: Duration::from_secs(60),
+            tells_status: false,
             allow_rollback: false,
             clock: Arc::new(SystemClock::new()),
         }

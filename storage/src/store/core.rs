@@ -11,6 +11,7 @@ use tierstream_crypto::KeyProvider;
 use super::load::{Job, Load};
 use super::object::{DrainMode, Objects};
 use super::open::Shard;
+use super::status::StatusServer;
 use super::stream::Reader;
 use super::{DataSetInfo, RangeRead, RangeSource, Section, StoreConfig};
 use crate::buf::{Arena, SharedAllocator};
@@ -23,7 +24,9 @@ use crate::host::channel::{Receiver, Sender, bounded};
 use crate::host::{JoinHandle, pause, spawn};
 use crate::io::{EngineReport, IoEngine, IoService, Lane, Priority, ServiceConfig};
 use crate::metrics::{Metrics, Snapshot};
-use crate::tier::{BlockKey, FileNo, FileTable, Lookup, MemoryTier, NvmeTier, S3Fifo, Throttle, Ticket};
+use crate::tier::{
+    BlockKey, BlockRef, FileNo, FileTable, L1Usage, Lookup, MemoryTier, NvmeTier, S3Fifo, Throttle, Ticket,
+};
 use crate::units::{to_u64, to_usize};
 
 /// Buffers that announced and predicted reads leave for those that somebody waits for.
@@ -86,12 +89,14 @@ pub(super) struct Core {
     pub(super) objects: Option<Objects>,
     pub(super) shards: RwLock<HashMap<FileNo, Arc<Shard>>>,
     pub(super) data_sets: RwLock<Vec<Arc<[FileNo]>>>,
+    pub(super) opened_at: Duration,
     pub(super) dictionaries: Mutex<Vec<Weak<Dictionary>>>,
     codec: Sender<Job>,
 }
 
 struct Threads {
     core: Arc<Core>,
+    status: Mutex<Option<StatusServer>>,
     codec: Mutex<Vec<JoinHandle>>,
     drain: Mutex<Option<JoinHandle>>,
     jobs: Receiver<Job>,
@@ -126,6 +131,8 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
+        // Nobody asks any more.
+        drop(self.status.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.end_drain();
         // First what is under way ends, writes to L2 included, then the threads, then what L2 learned is written down.
         self.settle();
@@ -185,7 +192,9 @@ impl Store {
         start: impl FnOnce(&ServiceConfig, &Arc<Arena>) -> Result<IoService>,
     ) -> Result<Self> {
         let block_bytes = to_usize(u64::from(config.block_bytes));
-        let l1 = Arena::new("L1", block_bytes, config.l1_slots()?, &PAGES)?;
+        let l1_slots = config.l1_slots()?;
+        let policy = Box::new(S3Fifo::new(l1_slots));
+        let l1 = MemoryTier::new(block_bytes, l1_slots, &PAGES, policy)?;
         let io_arena = Arena::new("I/O", block_bytes, config.io_slots(), &PAGES)?;
         let files = Arc::new(FileTable::default());
         let (l2, catalog, rebuilt) = match open_l2(&config, &files)? {
@@ -202,7 +211,7 @@ impl Store {
         let core = Arc::new(Core {
             io,
             io_arena,
-            l1: MemoryTier::new(l1, Box::new(S3Fifo::default())),
+            l1,
             l2,
             metrics: Metrics::default(),
             catalog,
@@ -211,6 +220,7 @@ impl Store {
             objects,
             shards: RwLock::default(),
             data_sets: RwLock::default(),
+            opened_at: config.clock.now(),
             dictionaries: Mutex::default(),
             codec,
             config,
@@ -219,8 +229,9 @@ impl Store {
             core.recover_objects()?;
         }
         let threads = start_codec_threads(core.config.codec_threads.max(1), &jobs)?;
-        let (codec, drain) = (Mutex::new(threads), Mutex::default());
-        let threads = Arc::new(Threads { core: Arc::clone(&core), codec, drain, jobs });
+        let (status, codec, drain) = (start_status(&core), Mutex::new(threads), Mutex::default());
+        let threads =
+            Arc::new(Threads { core: Arc::clone(&core), status: Mutex::new(status), codec, drain, jobs });
         if core.config.objects.as_ref().is_some_and(|objects| objects.drain == DrainMode::Background) {
             *threads.drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(start_drain(&core)?);
         }
@@ -229,6 +240,18 @@ impl Store {
 
     pub(super) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// A view of a block that L1 has: no lock, no allocation, no copy. The block stays while the view lives.
+    #[must_use]
+    pub fn view(&self, key: BlockKey) -> Option<BlockRef> {
+        self.core.l1.view(key)
+    }
+
+    /// How the memory of L1 is used.
+    #[must_use]
+    pub fn l1_usage(&self) -> L1Usage {
+        self.core.l1.usage()
     }
 
     /// Which I/O engine runs and why.
@@ -274,6 +297,14 @@ impl Store {
     pub fn fetch(&self, key: BlockKey, urgency: Urgency) -> Result<Option<Ticket>> {
         self.core.fetch(key, urgency)
     }
+}
+
+/// Where the settings ask for it: without it the store is as good, so that a failure is only said.
+fn start_status(core: &Arc<Core>) -> Option<StatusServer> {
+    let first = core.config.l2.first().filter(|_| core.config.tells_status)?;
+    StatusServer::start(&first.path, Arc::clone(core))
+        .inspect_err(|error| tracing::warn!(%error, "`tierstream status` will find no answer"))
+        .ok()
 }
 
 /// L2, the catalog beside it, and why that was made anew, if it was.
@@ -328,6 +359,28 @@ impl Core {
             arena: &self.io_arena,
             patience: self.config.patience,
             priority: Priority::Demand,
+        }
+    }
+
+    /// All numbers now: what was counted, and what the tiers and the queue say of themselves.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let l1 = self.l1.usage();
+        let l2 = self.l2.as_ref();
+        let devices = l2.map(NvmeTier::report).unwrap_or_default();
+        Snapshot {
+            l1_blocks: l1.resident,
+            l1_committed_bytes: l1.committed_bytes,
+            l1_used_bytes: l1.used_bytes,
+            l1_evictions: l1.evictions,
+            l2_blocks: l2.map_or(0, |l2| to_u64(l2.blocks())),
+            l2_allocated_bytes: devices.iter().map(|device| device.allocated_bytes).sum(),
+            l2_throttled_bytes: l2.map_or(0, NvmeTier::throttled_bytes),
+            l2_errors: devices.iter().map(|device| device.errors).sum(),
+            l2_retired_devices: l2.map_or(0, NvmeTier::retired_devices),
+            io: self.io.counters().snapshot(),
+            dirty_bytes: self.objects.as_ref().map_or(0, |objects| objects.status().dirty_bytes),
+            io_queue_depth: to_u64(self.io_arena.slots() - self.io_arena.free_slots()),
+            ..self.metrics.snapshot()
         }
     }
 
@@ -409,6 +462,6 @@ impl RangeSource for Store {
     }
 
     fn metrics(&self) -> Snapshot {
-        Snapshot { io: self.core.io.counters().snapshot(), ..self.core.metrics.snapshot() }
+        self.core.snapshot()
     }
 }

@@ -1,5 +1,9 @@
 //! What a data set is to those who read it: shards, sizes and the owner's schema.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use crate::format::{FileId, Header, Manifest};
@@ -93,7 +97,8 @@ impl DataSetInfo {
     }
 }
 
-/// The highest generation of a data set that a catalog has seen, and the MAC of that manifest.
+/// The highest generation of a data set that a catalog has seen, and the MAC of that manifest. Where the data set was is
+/// kept behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) generation: u64,
@@ -105,12 +110,14 @@ impl Seen {
         data_set.0
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
-        [&self.generation.to_le_bytes()[..], &self.mac].concat()
+    pub(super) fn encode(&self, location: &Path) -> Vec<u8> {
+        [&self.generation.to_le_bytes()[..], &self.mac, location.as_os_str().as_bytes()].concat()
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (generation, mac) = bytes.split_at_checked(8)?;
-        Some(Self { generation: u64::from_le_bytes(generation.try_into().ok()?), mac: mac.try_into().ok()? })
+    pub(super) fn decode(bytes: &[u8]) -> Option<(Self, PathBuf)> {
+        let (generation, rest) = bytes.split_first_chunk::<8>()?;
+        let (mac, location) = rest.split_first_chunk::<32>()?;
+        let seen = Self { generation: u64::from_le_bytes(*generation), mac: *mac };
+        Some((seen, PathBuf::from(OsStr::from_bytes(location))))
     }
 }

@@ -5,6 +5,7 @@
 //! still ends its flight, with `Closed`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::Core;
 use super::sealed_file::SealedFile;
@@ -14,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::BlockKind;
 use crate::io::{Lane, Op, Priority, Request};
 use crate::metrics::TierName;
-use crate::tier::{BlockKey, Flight, L2Block, SealedPlace};
+use crate::tier::{Blank, BlockKey, Flight, L2Block, SealedPlace};
 use crate::units::to_u64;
 
 /// Reads of one block from L3 before its error is final: one more than once, because a transfer can go wrong between
@@ -49,13 +50,15 @@ pub(super) struct Load {
     key: BlockKey,
     file: Arc<SealedFile>,
     flight: Arc<Flight>,
-    // The L1 slot to open into; taken when the load ends.
-    slot: Option<Slot>,
+    // The frame of L1 to open into; taken when the load ends.
+    slot: Option<Blank>,
     priority: Priority,
     deadline: u64,
     l3_attempts: u32,
     // It was damaged or unreadable on L2.
     dropped: bool,
+    // When its bytes were asked for.
+    asked_at: Duration,
 }
 
 /// What the I/O thread hands to the codec threads.
@@ -71,11 +74,12 @@ impl Load {
         core: &Arc<Core>,
         key: BlockKey,
         file: Arc<SealedFile>,
-        (flight, slot): (Arc<Flight>, Slot),
+        (flight, slot): (Arc<Flight>, Blank),
         (priority, deadline): (Priority, u64),
     ) -> Self {
         let (core, slot) = (Arc::clone(core), Some(slot));
-        Self { core, key, file, flight, slot, priority, deadline, l3_attempts: 0, dropped: false }
+        let (dropped, asked_at) = (false, Duration::ZERO);
+        Self { core, key, file, flight, slot, priority, deadline, l3_attempts: 0, dropped, asked_at }
     }
 
     /// Reads the block from the highest tier that has it, into `buf`.
@@ -94,8 +98,9 @@ impl Load {
         }
     }
 
-    fn read(self, from: Source, buf: Slot) {
+    fn read(mut self, from: Source, buf: Slot) {
         let core = Arc::clone(&self.core);
+        self.asked_at = core.config.clock.now();
         let place = from.place();
         let mut op = Op::read(Arc::clone(&place.file), place.offset, place.len, buf);
         op.tag = self.key.tag();
@@ -122,6 +127,7 @@ impl Load {
         scratch: &mut Scratch,
     ) {
         let core = Arc::clone(&self.core);
+        let _span = tracing::trace_span!("arrived", key = ?self.key, tier = ?from.tier()).entered();
         // Without its buffer the engine broke down, and without its slot the load has ended.
         let (Some(buf), Some(mut slot)) = (buf, self.slot.take()) else {
             return self.fail(Error::new(ErrorKind::Closed, "read", "the I/O engine broke down"));
@@ -131,6 +137,7 @@ impl Load {
             self.slot = Some(slot);
             return self.next_place(from, error, buf);
         }
+        core.metrics.took(from.tier(), core.config.clock.now().saturating_sub(self.asked_at));
         let place = from.place();
         let stored = &buf[..place.len];
         match open(&core, &self.file, self.key, stored, &mut slot, scratch) {
@@ -217,8 +224,7 @@ fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, b
     let Some(l2) = &core.l2 else { return };
     let Some(reservation) = l2.admit(key, file.header().params.data_set_id, len) else { return };
     let op = Op::write(Arc::clone(&reservation.place.file), reservation.place.offset, len, buf);
-    let lane = Lane::fast(reservation.device);
-    let owner = Arc::clone(core);
+    let (owner, lane) = (Arc::clone(core), Lane::fast(reservation.device));
     let done = Box::new(move |_, result: Result<()>| {
         let Some(l2) = &owner.l2 else { return };
         match result {

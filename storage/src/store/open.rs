@@ -53,7 +53,7 @@ impl Core {
             );
             return Err(Error::new(ErrorKind::Misuse, "open", why).at(file.path()));
         }
-        self.check_rollback(&file)?;
+        self.check_rollback(&file, location)?;
         let own = file.header().params;
         let (id, params) =
             (own.data_set_id, SealParams { kind: Kind::Shard, compressed: manifest.compressed, ..own });
@@ -125,13 +125,32 @@ impl Core {
         Ok(file)
     }
 
-    /// Refuses a data set older than one this store has seen under the same id, and remembers this one.
-    fn check_rollback(&self, file: &SealedFile) -> Result<()> {
+    /// Directories of the data sets that are open.
+    pub(super) fn open_directories(&self) -> Vec<String> {
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<String> =
+            shards.values().map(|shard| shard.directory.path().display().to_string()).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// The shard of that number, if a data set that is open has it.
+    pub(super) fn known_shard(&self, file: FileNo) -> Option<Result<Arc<SealedFile>>> {
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
+        let known = shards.contains_key(&file);
+        drop(shards);
+        known.then(|| self.shard(file))
+    }
+
+    /// Refuses a data set older than one this store has seen under the same id, and remembers this one and its place.
+    fn check_rollback(&self, file: &SealedFile, location: &Path) -> Result<()> {
         let Some(catalog) = &self.catalog else { return Ok(()) };
         let params = &file.header().params;
         let found = Seen { generation: params.generation, mac: *file.mac() };
         let key = Seen::key(params.data_set_id);
-        let seen = catalog.get(Table::DataSets, &key)?.as_deref().and_then(Seen::decode);
+        let remembered = catalog.get(Table::DataSets, &key)?.as_deref().and_then(Seen::decode);
+        let seen = remembered.as_ref().map(|(seen, _)| *seen);
         if let Some(seen) = seen.filter(|seen| *seen != found && !self.config.allow_rollback)
             && seen.generation >= found.generation
         {
@@ -145,9 +164,11 @@ impl Core {
                 .at(file.path())
                 .hint("if you restored an older copy on purpose, use --allow-rollback once"));
         }
-        if seen != Some(found) {
+        // Absolute, so that it can be found from elsewhere.
+        let location = std::path::absolute(location).unwrap_or_else(|_| location.to_owned());
+        if remembered.is_none_or(|remembered| remembered != (found, location.clone())) {
             let mut batch = Batch::default();
-            batch.put(Table::DataSets, &key, &found.encode());
+            batch.put(Table::DataSets, &key, &found.encode(&location));
             catalog.apply(&batch)?;
         }
         Ok(())

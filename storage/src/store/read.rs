@@ -30,17 +30,22 @@ impl Core {
             check_range(set, *shard, range, to.len())?;
             let (file, range) = (files[*shard], range.clone());
             for number in range.start / capacity..range.end.div_ceil(capacity) {
+                let block = u32::try_from(number).expect("fewer than 2^32 blocks in a file");
+                let key = BlockKey { file, block };
+                let bytes = overlap(number, capacity, &range);
+                if let Some(block) = self.view_in_l1(key, bytes) {
+                    copy(number, &block, capacity, &range, reads[index].to);
+                    continue;
+                }
                 // Before the next one is asked for: a range may have more blocks than L1.
                 while waiting.len() > window {
                     self.finish_one(&mut waiting, capacity, reads)?;
                 }
-                let block = u32::try_from(number).expect("fewer than 2^32 blocks in a file");
-                let key = BlockKey { file, block };
                 let ticket = self.fetch(key, Urgency::DEMAND)?.ok_or_else(|| l1_full(self.l1.slots()))?;
                 match ticket.try_get() {
                     Some(block) => {
                         let block = block?;
-                        self.metrics.hit(TierName::L1, overlap(number, capacity, &range));
+                        self.metrics.hit(TierName::L1, bytes);
                         copy(number, &block, capacity, &range, reads[index].to);
                     }
                     None => {
@@ -56,6 +61,17 @@ impl Core {
         Ok(())
     }
 
+    /// The block, if L1 has it: counted as a hit of `bytes`, and timed once in a while.
+    fn view_in_l1(&self, key: BlockKey, bytes: u64) -> Option<BlockRef> {
+        let began = self.metrics.times_l1().then(|| self.config.clock.now());
+        let block = self.l1.view(key)?;
+        if let Some(began) = began {
+            self.metrics.took(TierName::L1, self.config.clock.now().saturating_sub(began));
+        }
+        self.metrics.hit(TierName::L1, bytes);
+        Some(block)
+    }
+
     fn finish_one(
         &self,
         waiting: &mut VecDeque<(usize, u64, Ticket)>,
@@ -63,7 +79,9 @@ impl Core {
         reads: &mut [RangeRead<'_>],
     ) -> Result<()> {
         let Some((index, number, ticket)) = waiting.pop_front() else { return Ok(()) };
+        let began = self.config.clock.now();
         let block: BlockRef = ticket.wait(self.config.patience)?;
+        self.metrics.waited(self.config.clock.now().saturating_sub(began));
         let RangeRead { range, to, .. } = &mut reads[index];
         copy(number, &block, capacity, range, to);
         Ok(())

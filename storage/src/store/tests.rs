@@ -11,14 +11,14 @@ use crate::testing::{FaultEngine, FaultPlan, Random};
 use crate::tier::L2Config;
 use crate::units::{to_u64, to_usize};
 
-const BLOCK: u32 = 16 * 1024;
+pub(super) const BLOCK: u32 = 16 * 1024;
 const NAMES: SectionType = SectionType(18);
 
 /// A data set on disk, and what its payloads are.
-struct Fixture {
-    dir: tempfile::TempDir,
-    keys: Arc<dyn KeyProvider>,
-    payloads: Vec<Vec<u8>>,
+pub(super) struct Fixture {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) keys: Arc<dyn KeyProvider>,
+    pub(super) payloads: Vec<Vec<u8>>,
 }
 
 fn context() -> WriteContext {
@@ -38,7 +38,7 @@ fn payloads(seed: u64, lens: &[usize]) -> Vec<Vec<u8>> {
 }
 
 impl Fixture {
-    fn new(cipher: Cipher, compressed: bool) -> Self {
+    pub(super) fn new(cipher: Cipher, compressed: bool) -> Self {
         let block = to_usize(capacity(BLOCK));
         let payloads = payloads(11, &[block * 40 + 17, 1, block, 0, block * 9 - 1]);
         let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("store-test").unwrap());
@@ -48,11 +48,11 @@ impl Fixture {
         fixture
     }
 
-    fn set(&self) -> PathBuf {
+    pub(super) fn set(&self) -> PathBuf {
         self.dir.path().join("set")
     }
 
-    fn l2(&self) -> PathBuf {
+    pub(super) fn l2(&self) -> PathBuf {
         self.dir.path().join("l2")
     }
 
@@ -73,12 +73,12 @@ impl Fixture {
         set.publish(serde_json::json!({"fields": []}), serde_json::Value::Null, shards)
     }
 
-    fn config(&self) -> StoreConfig {
+    pub(super) fn config(&self) -> StoreConfig {
         let l2 = vec![L2Config { path: self.l2(), bytes: 8 << 20 }];
         StoreConfig { l1_bytes: 1 << 20, block_bytes: BLOCK, l2, codec_threads: 2, ..StoreConfig::default() }
     }
 
-    fn open(&self) -> (Store, Arc<DataSetInfo>) {
+    pub(super) fn open(&self) -> (Store, Arc<DataSetInfo>) {
         let store = Store::open(self.config(), Arc::clone(&self.keys)).unwrap();
         let set = store.open_data_set(self.set().to_str().unwrap()).unwrap();
         (store, set)
@@ -119,7 +119,7 @@ impl Fixture {
     }
 }
 
-fn flip(path: &Path, at: u64) {
+pub(super) fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
     let mut byte = [0];

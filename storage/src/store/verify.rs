@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tierstream_crypto::KeyProvider;
 
@@ -15,7 +16,9 @@ use crate::codec::Scratch;
 use crate::device::{Directory, fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, Manifest, ShardEntry};
+use crate::host::pause;
 use crate::io::Priority;
+use crate::tier::Throttle;
 use crate::units::{to_u64, to_usize};
 
 /// Errors that a report keeps; more are only counted.
@@ -28,6 +31,25 @@ pub struct VerifyProgress {
     pub bytes: AtomicU64,
     /// Set from outside to end early.
     pub stop: std::sync::atomic::AtomicBool,
+    /// How fast to go; as fast as the devices do without it.
+    pub pace: Option<Throttle>,
+}
+
+/// Longest pause before a look at whether to stop.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+impl VerifyProgress {
+    /// Counts `bytes` that were read and checked, and waits as long as the pace asks for.
+    pub(super) fn passed(&self, bytes: usize) {
+        self.bytes.fetch_add(to_u64(bytes), Ordering::Relaxed);
+        let Some(pace) = &self.pace else { return };
+        while let Err(wait) = pace.take(bytes) {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            pause(wait.min(PAUSE_MAX));
+        }
+    }
 }
 
 /// What [`verify`] found.
@@ -90,14 +112,25 @@ pub fn verify(
         patience: context.patience,
         priority: Priority::Background,
     };
+    check(&reader, keys, path, threads, progress)
+}
+
+/// As [`verify`], through `reader`.
+pub(super) fn check(
+    reader: &Reader<'_>,
+    keys: &dyn KeyProvider,
+    path: &Path,
+    threads: usize,
+    progress: &VerifyProgress,
+) -> Result<VerifyReport> {
     let directory = Directory::open(path)?;
-    let (manifest_file, manifest) = read_manifest(&reader, &directory, keys)?;
+    let (manifest_file, manifest) = read_manifest(reader, &directory, keys)?;
     let tally = Tally::default();
     tally.damaged_slots(&manifest_file);
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(entry) = manifest.shards.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = verify_shard(&reader, &directory, keys, entry, progress, &tally) {
+            if let Err(error) = verify_shard(reader, &directory, keys, entry, progress, &tally) {
                 tally.error(error);
             }
             if progress.stop.load(Ordering::Relaxed) {
@@ -157,7 +190,7 @@ fn verify_shard(
                     tally.error(error.at_offset(place.offset, to_u64(place.len)).at(file.path()));
                 }
             }
-            progress.bytes.fetch_add(to_u64(stored.len()), Ordering::Relaxed);
+            progress.passed(stored.len());
             Ok(())
         })?;
     }

@@ -3,6 +3,7 @@
 //!
 //! Behind the feature `testing`; never in a shipped binary.
 
+mod allocations;
 pub mod conformance;
 mod faults;
 mod image;
@@ -10,6 +11,7 @@ mod random;
 mod say;
 pub mod sim;
 
+pub use allocations::Allocations;
 pub use faults::{FaultEngine, FaultPlan};
 pub use image::{ImageBlock, SealedImage};
 pub use random::Random;

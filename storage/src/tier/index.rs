@@ -6,8 +6,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::BlockKey;
-use super::FileNo;
 use super::place::Place;
+use super::table::may_move;
 use crate::units::{to_u64, to_usize};
 
 const SHARD_BITS: u32 = 6;
@@ -110,7 +110,7 @@ impl Index {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for cell in &shard.cells {
                 if let Some(place) = Place::unpack(cell.place) {
-                    visit(key_of(cell.key), place);
+                    visit(BlockKey::of_tag(cell.key), place);
                 }
             }
         }
@@ -125,11 +125,6 @@ impl Index {
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len).sum()
     }
-}
-
-fn key_of(tag: u64) -> BlockKey {
-    let part = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).expect("32 bits");
-    BlockKey { file: FileNo(part(tag >> 32)), block: part(tag) }
 }
 
 impl Shard {
@@ -181,7 +176,7 @@ impl Shard {
         let cells = (self.cells.len() + self.cells.len() / 4 + 1).max(CELLS_MIN);
         let old = std::mem::replace(&mut self.cells, vec![Cell::default(); cells].into());
         for entry in old.into_iter().filter(|entry| entry.place != 0) {
-            self.put(entry, spread(key_of(entry.key)));
+            self.put(entry, spread(BlockKey::of_tag(entry.key)));
         }
     }
 
@@ -191,14 +186,8 @@ impl Shard {
         let mut hole = cell;
         let mut looked_at = self.next(hole);
         while self.cells[looked_at].place != 0 {
-            let home = self.home(spread(key_of(self.cells[looked_at].key)));
-            // Whether the home lies outside of what is strictly between the hole and the cell looked at, on the ring.
-            let reaches = if hole <= looked_at {
-                home <= hole || home > looked_at
-            } else {
-                home <= hole && home > looked_at
-            };
-            if reaches {
+            let home = self.home(spread(BlockKey::of_tag(self.cells[looked_at].key)));
+            if may_move(hole, home, looked_at) {
                 self.cells[hole] = self.cells[looked_at];
                 hole = looked_at;
             }
@@ -216,7 +205,7 @@ mod tests {
     use crate::testing::{Random, announce_seed};
 
     fn key(number: u64) -> BlockKey {
-        key_of(number)
+        BlockKey::of_tag(number)
     }
 
     fn place(number: u64) -> Place {

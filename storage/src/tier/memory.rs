@@ -1,29 +1,37 @@
-//! L1: opened blocks in a fixed number of slots, with one load under way per block.
+//! L1: opened blocks in a fixed number of frames, with one load under way per block.
+//!
+//! A hit takes no lock and allocates nothing: it finds the frame in a table of atomics, counts itself in as a reader of
+//! that frame, and raises the frame's count of reads for the eviction policy. Loads, evictions and misses share a lock.
+//! A frame costs some 40 bytes beside the block, all of them allocated at the start.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Block, BlockKey, BlockRef, EvictionPolicy, Flight, Ticket};
-use crate::buf::{Arena, Slot};
-use crate::error::Error;
+use super::frames::{Blank, BlockRef, Frames};
+use super::table::FrameTable;
+use super::{BlockKey, EvictionPolicy, Flight, Residents, Ticket};
+use crate::buf::HostAllocator;
+use crate::error::{Error, Result};
+use crate::units::{to_u64, to_usize};
+
+/// More reads than this since it was last looked at do not make a block hotter.
+const READS_MAX: u8 = 3;
 
 /// The memory tier.
 #[derive(Debug)]
 pub struct MemoryTier {
-    arena: Arc<Arena>,
+    frames: Arc<Frames>,
+    table: FrameTable,
+    reads: Box<[AtomicU8]>,
+    evictions: AtomicU64,
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    entries: HashMap<BlockKey, Entry>,
+    loading: HashMap<BlockKey, Arc<Flight>>,
     policy: Box<dyn EvictionPolicy>,
-}
-
-#[derive(Debug)]
-enum Entry {
-    Resident(BlockRef),
-    Loading(Arc<Flight>),
 }
 
 /// What L1 says to somebody who wants to load a block.
@@ -31,18 +39,54 @@ enum Entry {
 pub enum Lookup {
     /// It is here or on its way.
     Found(Ticket),
-    /// The caller must load it into this slot and end the flight by [`MemoryTier::publish`] or [`MemoryTier::fail`].
-    Load(Arc<Flight>, Slot),
-    /// All slots hold blocks in use.
+    /// The caller must load it into this frame and end the flight by [`MemoryTier::publish`] or [`MemoryTier::fail`].
+    Load(Arc<Flight>, Blank),
+    /// All frames hold blocks in use.
     Full,
 }
 
-impl MemoryTier {
-    /// A tier of the slots of `arena`, under `policy`.
+/// How the memory of L1 is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct L1Usage {
+    /// Frames there are.
+    pub frames: u64,
+    /// Frames that hold blocks.
+    pub resident: u64,
+    /// Memory of the frames that hold blocks.
+    pub committed_bytes: u64,
+    /// Bytes of those blocks.
+    pub used_bytes: u64,
+    /// Blocks that were taken out to make room.
+    pub evictions: u64,
+}
+
+impl L1Usage {
+    /// Committed memory that holds nothing, in percent.
     #[must_use]
-    pub fn new(arena: Arc<Arena>, policy: Box<dyn EvictionPolicy>) -> Self {
-        let entries = HashMap::with_capacity(arena.slots());
-        Self { arena, inner: Mutex::new(Inner { entries, policy }) }
+    pub fn fragmentation_percent(&self) -> f64 {
+        let wasted = self.committed_bytes - self.used_bytes;
+        if self.committed_bytes == 0 { 0.0 } else { 100.0 * wasted as f64 / self.committed_bytes as f64 }
+    }
+}
+
+impl MemoryTier {
+    /// A tier of `count` frames of `frame_bytes` bytes under `policy`, which was made for as many.
+    ///
+    /// # Errors
+    /// `Full` without memory.
+    pub fn new(
+        frame_bytes: usize,
+        count: usize,
+        allocator: &dyn HostAllocator,
+        policy: Box<dyn EvictionPolicy>,
+    ) -> Result<Self> {
+        Ok(Self {
+            frames: Frames::new(frame_bytes, count, allocator)?,
+            table: FrameTable::new(count),
+            reads: (0..count).map(|_| AtomicU8::new(0)).collect(),
+            evictions: AtomicU64::new(0),
+            inner: Mutex::new(Inner { loading: HashMap::new(), policy }),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -52,86 +96,138 @@ impl MemoryTier {
     /// How many blocks fit.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.arena.slots()
+        self.frames.count()
     }
 
     /// Longest block that fits.
     #[must_use]
     pub fn slot_bytes(&self) -> usize {
-        self.arena.slot_bytes()
+        self.frames.frame_bytes()
+    }
+
+    /// A view of the block, if it is here: without a lock, without allocation, without a copy.
+    #[must_use]
+    pub fn view(&self, key: BlockKey) -> Option<BlockRef> {
+        let frame = self.table.find(key.tag(), |frame| self.frames.tag(frame))?;
+        let view = self.frames.view(frame, key)?;
+        // Two readers at once may count as one: it is a hint. A hot block costs no write at all.
+        let reads = &self.reads[to_usize(u64::from(frame))];
+        let seen = reads.load(Ordering::Relaxed);
+        if seen < READS_MAX {
+            reads.store(seen + 1, Ordering::Relaxed);
+        }
+        Some(view)
     }
 
     /// The block, if it is here or on its way.
     #[must_use]
     pub fn get(&self, key: BlockKey) -> Option<Ticket> {
-        self.lock().ticket(key)
+        if let Some(view) = self.view(key) {
+            return Some(Ticket::ready(view));
+        }
+        self.find(&self.lock(), key)
+    }
+
+    /// Under the lock nothing moves: what is not found is not there.
+    fn find(&self, inner: &Inner, key: BlockKey) -> Option<Ticket> {
+        match self.view(key) {
+            Some(view) => Some(Ticket::ready(view)),
+            None => inner.loading.get(&key).map(|flight| Ticket::pending(key, Arc::clone(flight))),
+        }
     }
 
     /// The block, or the duty to load it. Evicts to make room; never waits.
     #[must_use]
     pub fn get_or_load(&self, key: BlockKey) -> Lookup {
+        if let Some(view) = self.view(key) {
+            return Lookup::Found(Ticket::ready(view));
+        }
         let mut inner = self.lock();
-        if let Some(ticket) = inner.ticket(key) {
+        if let Some(ticket) = self.find(&inner, key) {
             return Lookup::Found(ticket);
         }
-        let slot = loop {
-            if let Some(slot) = self.arena.try_take(0) {
-                break slot;
-            }
-            // The evicted block's slot is back in the arena when this returns.
-            if !inner.evict() {
-                return Lookup::Full;
-            }
+        let Some(blank) = self.frames.take_blank().or_else(|| self.evict(&mut inner)) else {
+            return Lookup::Full;
         };
         let flight = Arc::new(Flight::default());
-        inner.entries.insert(key, Entry::Loading(Arc::clone(&flight)));
-        Lookup::Load(flight, slot)
+        inner.loading.insert(key, Arc::clone(&flight));
+        Lookup::Load(flight, blank)
     }
 
-    /// Ends a load with the first `len` bytes of `slot`.
-    pub fn publish(&self, key: BlockKey, flight: &Flight, slot: Slot, len: usize) {
-        let block = Arc::new(Block::new(key, slot, len));
+    fn evict(&self, inner: &mut Inner) -> Option<Blank> {
+        let mut leaving = Leaving { tier: self, taken: None };
+        inner.policy.evict(&mut leaving)?;
+        let blank = leaving.taken?;
+        let tag = self.frames.tag(blank.frame());
+        self.table.remove(tag, |frame| self.frames.tag(frame));
+        self.evictions.fetch_add(1, Ordering::Relaxed);
+        Some(blank)
+    }
+
+    /// Ends a load with the first `len` bytes of `blank`.
+    pub fn publish(&self, key: BlockKey, flight: &Flight, blank: Blank, len: usize) {
+        let frame = blank.frame();
         let mut inner = self.lock();
-        inner.entries.insert(key, Entry::Resident(Arc::clone(&block)));
-        inner.policy.inserted(key);
+        self.reads[to_usize(u64::from(frame))].store(0, Ordering::Relaxed);
+        let view = self.frames.publish(blank, key, len);
+        self.table.insert(key.tag(), frame);
+        inner.loading.remove(&key);
+        inner.policy.inserted(frame, key);
         drop(inner);
-        flight.end(Ok(block));
+        flight.end(Ok(view));
     }
 
     /// Ends a load with an error; the next one who asks loads again.
     pub fn fail(&self, key: BlockKey, flight: &Flight, error: Error) {
-        self.lock().entries.remove(&key);
+        self.lock().loading.remove(&key);
         flight.end(Err(error));
     }
 
-    /// Blocks that are here.
+    /// How its memory is used. Looks at every frame.
     #[must_use]
-    pub fn resident(&self) -> usize {
-        self.lock().entries.values().filter(|entry| matches!(entry, Entry::Resident(_))).count()
+    pub fn usage(&self) -> L1Usage {
+        let (resident, used_bytes) = self.frames.used();
+        L1Usage {
+            frames: to_u64(self.frames.count()),
+            resident: to_u64(resident),
+            committed_bytes: to_u64(resident * self.frames.frame_bytes()),
+            used_bytes,
+            evictions: self.evictions.load(Ordering::Relaxed),
+        }
     }
 }
 
-impl Inner {
-    fn ticket(&mut self, key: BlockKey) -> Option<Ticket> {
-        match self.entries.get(&key)? {
-            Entry::Resident(block) => {
-                let block = Arc::clone(block);
-                self.policy.touched(key);
-                Some(Ticket::ready(key, block))
-            }
-            Entry::Loading(flight) => Some(Ticket::pending(key, Arc::clone(flight))),
-        }
+impl Drop for MemoryTier {
+    fn drop(&mut self) {
+        self.frames.let_go();
+    }
+}
+
+/// What a policy sees of the tier while it chooses.
+struct Leaving<'a> {
+    tier: &'a MemoryTier,
+    taken: Option<Blank>,
+}
+
+impl Residents for Leaving<'_> {
+    fn reads(&self, frame: u32) -> u8 {
+        self.tier.reads[to_usize(u64::from(frame))].load(Ordering::Relaxed)
     }
 
-    fn evict(&mut self) -> bool {
-        let entries = &self.entries;
-        // Only this map holds it: nobody can take another reference while the lock is held.
-        let mut may_leave =
-            |key| matches!(entries.get(&key), Some(Entry::Resident(block)) if Arc::strong_count(block) == 1);
-        match self.policy.victim(&mut may_leave) {
-            Some(victim) => self.entries.remove(&victim).is_some(),
-            None => false,
+    fn set_reads(&mut self, frame: u32, reads: u8) {
+        self.tier.reads[to_usize(u64::from(frame))].store(reads, Ordering::Relaxed);
+    }
+
+    fn key(&self, frame: u32) -> BlockKey {
+        BlockKey::of_tag(self.tier.frames.tag(frame))
+    }
+
+    fn take_out(&mut self, frame: u32) -> bool {
+        if self.taken.is_none() {
+            self.taken = self.tier.frames.take_out(frame);
+            return self.taken.is_some();
         }
+        false
     }
 }
 
@@ -142,22 +238,22 @@ mod tests {
     use super::*;
     use crate::buf::HeapAllocator;
     use crate::error::ErrorKind;
+    use crate::testing::{Random, announce_seed};
     use crate::tier::{FileNo, S3Fifo};
 
     fn tier(slots: usize) -> MemoryTier {
-        let arena = Arena::new("L1", 4096, slots, &HeapAllocator).unwrap();
-        MemoryTier::new(arena, Box::new(S3Fifo::default()))
+        MemoryTier::new(4096, slots, &HeapAllocator, Box::new(S3Fifo::new(slots))).unwrap()
     }
 
     fn key(block: u32) -> BlockKey {
-        BlockKey { file: FileNo(0), block }
+        BlockKey { file: FileNo(1), block }
     }
 
     fn load(tier: &MemoryTier, block: u32) {
         let Lookup::Load(flight, mut slot) = tier.get_or_load(key(block)) else {
             panic!("{block} is not to be loaded")
         };
-        slot[0] = u8::try_from(block).unwrap();
+        slot[0] = u8::try_from(block % 256).unwrap();
         tier.publish(key(block), &flight, slot, 1);
     }
 
@@ -166,12 +262,13 @@ mod tests {
         let tier = tier(2);
         let Lookup::Load(flight, mut slot) = tier.get_or_load(key(7)) else { panic!("empty tier") };
         let Lookup::Found(second) = tier.get_or_load(key(7)) else { panic!("a second load") };
-        assert!(second.try_get().is_none());
+        assert!(second.try_get().is_none() && tier.view(key(7)).is_none());
         assert_eq!(second.wait(Duration::ZERO).unwrap_err().kind(), ErrorKind::Retry);
         slot[..2].copy_from_slice(b"hi");
         tier.publish(key(7), &flight, slot, 2);
         assert_eq!(&second.wait(Duration::ZERO).unwrap()[..], b"hi");
         assert_eq!(&tier.get(key(7)).unwrap().try_get().unwrap().unwrap()[..], b"hi");
+        assert_eq!(&tier.view(key(7)).unwrap()[..], b"hi");
     }
 
     #[test]
@@ -192,11 +289,54 @@ mod tests {
         let held = tier.get(key(1)).unwrap().wait(Duration::ZERO).unwrap();
         (3..50).for_each(|block| load(&tier, block));
         assert_eq!(held[0], 1);
-        assert_eq!(tier.resident(), 3);
+        let usage = tier.usage();
+        assert_eq!(
+            (usage.resident, usage.committed_bytes, usage.used_bytes, usage.evictions),
+            (3, 12288, 3, 47)
+        );
+        assert!((usage.fragmentation_percent() - 99.97).abs() < 0.01);
         let all: Vec<Ticket> = (0..50).filter_map(|block| tier.get(key(block))).collect();
         assert_eq!(all.len(), 3);
         assert!(matches!(tier.get_or_load(key(99)), Lookup::Full));
         drop((all, held));
         load(&tier, 99);
+    }
+
+    #[test]
+    fn readers_get_their_block_or_none_while_others_come_and_go() {
+        const BLOCKS: u64 = 40;
+        let tier = tier(16);
+        let seed = 5;
+        announce_seed("L1 under two readers and two loaders", seed);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let tier = &tier;
+                scope.spawn(move || {
+                    let mut random = Random::new(seed + thread);
+                    for _ in 0..30_000 {
+                        let block = u32::try_from(random.below(BLOCKS)).unwrap();
+                        let view = if thread < 2 {
+                            tier.view(key(block))
+                        } else {
+                            match tier.get_or_load(key(block)) {
+                                Lookup::Found(ticket) => Some(ticket.wait(Duration::from_secs(60)).unwrap()),
+                                Lookup::Full => None,
+                                Lookup::Load(flight, mut slot) => {
+                                    slot.fill(u8::try_from(block).unwrap());
+                                    tier.publish(key(block), &flight, slot, 4096);
+                                    None
+                                }
+                            }
+                        };
+                        if let Some(view) = view {
+                            assert_eq!(view.key(), key(block));
+                            assert!(view.iter().all(|byte| u32::from(*byte) == block), "block {block}");
+                        }
+                    }
+                });
+            }
+        });
+        let usage = tier.usage();
+        assert!(usage.resident == 16 && usage.evictions > 100, "{usage:?}");
     }
 }

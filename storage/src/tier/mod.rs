@@ -5,6 +5,7 @@
 mod drain;
 mod eviction;
 mod file_table;
+mod frames;
 mod index;
 mod inflight;
 mod journal;
@@ -13,15 +14,18 @@ mod memory;
 mod nvme;
 mod place;
 mod restore;
+mod table;
 mod write_rate;
 
 pub use drain::{Admission, Ledger};
-pub use eviction::{EvictionPolicy, S3Fifo};
+pub use eviction::{EvictionPolicy, Residents, S3Fifo};
 pub use file_table::{FileNo, FileTable};
-pub use inflight::{Block, BlockRef, Flight, Ticket};
+pub use frames::{Blank, BlockRef};
+pub use inflight::{Flight, Ticket};
 pub use l2_device::{L2Config, L2DeviceReport};
-pub use memory::{Lookup, MemoryTier};
+pub use memory::{L1Usage, Lookup, MemoryTier};
 pub use nvme::{L2Block, NvmeTier, Reservation, SealedPlace};
+pub use restore::{L2Summary, l2_summary};
 pub use write_rate::{Throttle, WriteRate};
 
 /// Names a block of a sealed file while the store is open: 8 bytes, cheap to hash.
@@ -34,9 +38,15 @@ pub struct BlockKey {
 }
 
 impl BlockKey {
-    /// The key as a number, for request tags.
+    /// The key as a number, for tables and request tags.
     #[must_use]
     pub fn tag(self) -> u64 {
-        u64::from(self.file.0) << 32 | u64::from(self.block)
+        (u64::from(self.file.0) << 32) | u64::from(self.block)
+    }
+
+    /// The key that gave this number.
+    pub(crate) fn of_tag(tag: u64) -> Self {
+        let low = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).expect("32 bits");
+        Self { file: FileNo(low(tag >> 32)), block: low(tag) }
     }
 }
