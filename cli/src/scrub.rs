@@ -11,9 +11,10 @@ use tierstream_storage::tier::{Throttle, WriteRate};
 use tierstream_storage::units::human_bytes;
 use tierstream_storage::{Error, RangeSource, Result, Store, StoreConfig};
 
-use crate::args::{IoArgs, KeyArgs, L2Args, block_bytes_of, parse, parse_size};
+use crate::args::{IoArgs, L2Args, block_bytes_of, parse, parse_size};
 use crate::demo::text_of;
 use crate::interrupt::Interrupt;
+use crate::key::KeyArgs;
 use crate::output;
 
 /// Check what lies on the tiers at a limited rate, and heal L2 from L3
