@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::SectionType;
 use crate::host::channel::{Receiver, Sender, bounded};
 use crate::host::{JoinHandle, pause, spawn};
-use crate::io::{EngineReport, IoEngine, IoService, Lane, Priority, ServiceConfig};
+use crate::io::{EngineReport, IoService, Lane, Priority, ServiceConfig};
 use crate::metrics::{Metrics, Snapshot};
 use crate::tier::{
     BlockKey, BlockRef, FileNo, FileTable, L1Usage, Lookup, MemoryTier, NvmeTier, S3Fifo, Throttle, Ticket,
@@ -171,7 +171,7 @@ impl Store {
     #[cfg(any(test, feature = "testing"))]
     pub fn open_on<F>(config: StoreConfig, keys: Arc<dyn KeyProvider>, engine: F) -> Result<Self>
     where
-        F: FnOnce(&Arc<Arena>) -> Result<(Box<dyn IoEngine>, EngineReport)> + Send + 'static,
+        F: FnOnce(&Arc<Arena>) -> Result<(Box<dyn crate::io::IoEngine>, EngineReport)> + Send + 'static,
     {
         Self::build(config, keys, |io, arena| {
             let arena = Arc::clone(arena);

@@ -374,7 +374,7 @@ impl Objects {
         self.state.notify_all();
     }
 
-    pub(super) fn status(&self) -> ObjectStatus {
+    pub(in crate::store) fn status(&self) -> ObjectStatus {
         let state = self.lock();
         ObjectStatus {
             objects: to_u64(state.entries.values().filter(|entry| !entry.record.tombstone).count()),
