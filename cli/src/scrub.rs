@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 use tierstream_storage::catalog;
 use tierstream_storage::store::{KnownDataSet, L2Scrub, VerifyProgress, VerifyReport, known_data_sets};
@@ -23,9 +23,9 @@ use crate::output;
 /// read from L3 and written again. Ends with 1 when damage remains: what L3 itself has lost. A store that is running on
 /// the L2 must be stopped first.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").args(["data", "l2"]).required(true).multiple(true))]
 pub(crate) struct Scrub {
     /// Directory of a data set on L3 to check; without it only L2 is
-    #[arg(required_unless_present = "l2")]
     data: Option<PathBuf>,
 
     #[command(flatten)]

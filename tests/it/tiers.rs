@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tierstream_storage::testing::{Random, announce_seed};
 use tierstream_tests::{Run, Workplace, binary, flip_byte, tierstream};
 
@@ -142,7 +143,8 @@ fn status_shows_a_running_store_and_then_what_it_left() {
     );
     // Nobody else may look into a store that is running, and a scrub says what to do.
     scrub(&workplace, &[]).failed(1, &["another process"]);
-    child.kill().unwrap();
+    // As by Ctrl-C: what L2 holds is written down.
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     child.wait().unwrap();
     let left = tierstream(["status", &l2, "--json"]).ok().json();
     assert_eq!((&left["running"], &left["data_sets"][0]["generation"]), (&false.into(), &1.into()), "{left}");
