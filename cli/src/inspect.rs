@@ -136,11 +136,16 @@ impl Inspect {
         if self.json {
             return output::json(&DataSetReport { authenticated: true, info: (**info).clone(), samples });
         }
-        let field = dataset.schema().field();
+        let fields: Vec<String> = dataset
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| format!("`{}`: {} {:?}", field.name, field.dtype, field.shape))
+            .collect();
         let mut text = output::table(&[
             ("data set", format!("{} ({})", info.name, info.id)),
             ("generation", info.generation.to_string()),
-            ("samples", format!("{} of `{}`: {} {:?}", info.records, field.name, field.dtype, field.shape)),
+            ("samples", format!("{} of {}", info.records, fields.join(", "))),
             ("payload", human_bytes(info.payload_bytes)),
             ("stored", format!("{} in {} shards", human_bytes(info.file_bytes), info.shards.len())),
             ("cipher", format!("{}, blocks of {}", info.cipher, human_bytes(u64::from(info.block_bytes)))),

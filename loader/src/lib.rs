@@ -35,21 +35,27 @@
 //! ```
 
 mod batch;
+mod collate;
 mod dataset;
+mod dtype;
 mod index;
 mod loader;
+mod order;
 pub mod pack;
 mod permutation;
 mod pipeline;
-mod sampler;
+mod pool;
 mod schema;
+mod selection;
 mod state;
 
-pub use batch::Batch;
+pub use batch::{Batch, FieldView};
+pub use collate::{OnCorrupt, Overlong, Sequences};
 pub use dataset::Dataset;
+pub use dtype::Dtype;
 pub use index::{RECORD_NAMES, ShardIndex, name_of};
-pub use loader::{Loader, LoaderBuilder};
+pub use loader::{Loader, LoaderBuilder, Stage};
+pub use order::Shuffle;
 pub use permutation::Permutation;
-pub use sampler::{EpochOrder, Sampler};
-pub use schema::{Dtype, Field, Schema};
+pub use schema::{Field, Schema};
 pub use state::LoaderState;

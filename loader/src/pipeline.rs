@@ -1,135 +1,258 @@
-//! The thread that makes batches ahead of their use: order, read, collate, hand over.
+//! The threads that make batches ahead of their use, and the ring in which the job finds them in order.
+//!
+//! ```text
+//! order ─ ticket 7 ─▶ thread A: locate, read, collate ─┐
+//!       └ ticket 8 ─▶ thread B ────────────────────────┴▶ ring [5 made | 6 made | 7 .. | 8 .. ] ─▶ job takes 5, then 6
+//! ```
+//!
+//! A thread takes the next ticket only while the ring has room, so that what is made ahead is bounded. Which thread made
+//! a batch changes nothing in it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crossbeam::channel::Sender;
 use tierstream_prefetch::{Announcement, Plan, PlannedRead};
 use tierstream_storage::units::{to_u64, to_usize};
-use tierstream_storage::{RangeRead, Result};
+use tierstream_storage::{Error, ErrorKind, Result};
 
-use crate::batch::{Batch, BufferPool};
-use crate::dataset::Dataset;
-use crate::sampler::{EpochOrder, Sampler};
+use crate::batch::Batch;
+use crate::collate::Collate;
+use crate::order::{BatchPlan, Share};
 
-/// Everything that decides which samples come in which batch.
-#[derive(Clone, Debug)]
-pub(crate) struct Order {
-    pub(crate) sampler: Sampler,
-    pub(crate) batch_size: u64,
-    pub(crate) drop_last: bool,
-    pub(crate) num_epochs: u64,
-    // Where to begin.
-    pub(crate) epoch: u64,
-    pub(crate) position: u64,
+/// What became of a ticket.
+enum Slot {
+    Under(BatchPlan),
+    /// None when all samples of the batch were left out.
+    Made(Result<Option<Batch>>, BatchPlan),
 }
 
-/// The samples of one batch.
-#[derive(Clone, Debug)]
-pub(crate) struct BatchPlan {
-    epoch: u64,
-    number: u64,
-    order: EpochOrder,
-    positions: std::ops::Range<u64>,
+struct Ring {
+    plans: Box<dyn Iterator<Item = BatchPlan> + Send>,
+    // The first is the one the job takes next.
+    slots: VecDeque<Slot>,
+    // Number of the first.
+    first: u64,
+    // Batches before this one are made.
+    made: u64,
+    // No more tickets: the order is over, or a batch failed.
+    over: bool,
+    stop: bool,
+    // Reads that are made, of each data set.
+    reads: Vec<u64>,
 }
 
-impl Order {
-    /// Positions of an epoch that are delivered.
-    fn delivered(&self) -> u64 {
-        let all = self.sampler.len();
-        if self.drop_last { all - all % self.batch_size } else { all }
+impl Ring {
+    /// The first batch that is made and not counted as read yet.
+    fn next_made(&self) -> Option<BatchPlan> {
+        match self.slots.get(to_usize(self.made - self.first)) {
+            Some(Slot::Made(_, plan)) => Some(*plan),
+            _ => None,
+        }
+    }
+}
+
+/// The ring and who waits for it.
+pub(crate) struct Pipeline {
+    ring: Mutex<Ring>,
+    made: Condvar,
+    room: Condvar,
+    depth: usize,
+    collate: Collate,
+    share: Share,
+    announcements: Vec<Option<Announcement>>,
+}
+
+/// What the job finds.
+pub(crate) enum Next {
+    /// A batch, and where the loader stands after it.
+    Batch(Box<Batch>, (u64, u64, u64)),
+    /// The samples of a batch were all left out.
+    Skipped((u64, u64, u64)),
+    /// The loader ends with this error.
+    Failed(Error),
+    /// There are no more.
+    Over,
+    /// Not made within the time given.
+    Late,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        collate: Collate,
+        share: Share,
+        announcements: Vec<Option<Announcement>>,
+        depth: usize,
+    ) -> Arc<Self> {
+        let ring = Ring {
+            plans: Box::new(share.batches()),
+            slots: VecDeque::with_capacity(depth),
+            first: 0,
+            made: 0,
+            over: false,
+            stop: false,
+            reads: vec![0; announcements.len()],
+        };
+        let (made, room) = (Condvar::new(), Condvar::new());
+        Arc::new(Self { ring: Mutex::new(ring), made, room, depth, collate, share, announcements })
     }
 
-    /// The batches, from where to begin to the end of the last epoch. Batches are cut from the position on, so that a
-    /// resumed epoch has the batches it would have had.
-    pub(crate) fn batches(self) -> impl Iterator<Item = BatchPlan> + Send {
-        let (mut epoch, mut position) = (self.epoch, self.position);
-        let delivered = self.delivered();
-        let mut order = self.sampler.epoch(epoch);
-        std::iter::from_fn(move || {
-            if delivered == 0 {
+    pub(crate) fn collate(&self) -> &Collate {
+        &self.collate
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes batches until there are no more or nobody wants them: the body of each thread.
+    pub(crate) fn work(&self) {
+        let mut cursor = self.share.order.cursor();
+        while let Some((ticket, plan)) = self.ticket() {
+            let make = AssertUnwindSafe(|| self.collate.batch(plan, &mut cursor));
+            let made = catch_unwind(make).unwrap_or_else(|_| {
+                // A promise of our own was broken: an epoch cut short must not look like one that is complete.
+                let why = "a loader thread panicked";
+                Err(Error::new(ErrorKind::Closed, "load batch", why)
+                    .hint("its message is on stderr; please report it"))
+            });
+            self.hand_over(ticket, made, plan);
+        }
+    }
+
+    fn ticket(&self) -> Option<(u64, BatchPlan)> {
+        let mut ring = self.lock();
+        loop {
+            if ring.stop || ring.over {
                 return None;
             }
-            if position >= delivered {
-                (epoch, position) = (epoch + 1, 0);
-                order = self.sampler.epoch(epoch);
+            if ring.slots.len() < self.depth {
+                break;
             }
-            if epoch >= self.num_epochs {
-                return None;
-            }
-            let end = delivered.min(position + self.batch_size);
-            let number = position / self.batch_size;
-            let batch = BatchPlan { epoch, number, order: order.clone(), positions: position..end };
-            position = end;
-            Some(batch)
-        })
+            ring = self.room.wait(ring).unwrap_or_else(PoisonError::into_inner);
+        }
+        let Some(plan) = ring.plans.next() else {
+            ring.over = true;
+            self.made.notify_all();
+            self.room.notify_all();
+            return None;
+        };
+        let ticket = ring.first + to_u64(ring.slots.len());
+        ring.slots.push_back(Slot::Under(plan));
+        Some((ticket, plan))
     }
 
-    /// The same order as byte ranges, for the prefetcher. A sample that cannot be located is an empty read here; the
-    /// pipeline meets the error itself.
-    pub(crate) fn plan(self, dataset: &Dataset) -> Plan {
-        let dataset = dataset.clone();
-        Box::new(
-            self.batches()
-                .flat_map(|batch| batch.samples())
-                .map(move |sample| dataset.locate(sample).unwrap_or(PlannedRead { shard: 0, range: 0..0 })),
-        )
+    fn hand_over(&self, ticket: u64, made: Result<Option<Batch>>, plan: BatchPlan) {
+        let mut ring = self.lock();
+        // The job takes no batch before this one is there: its slot is.
+        let index = to_usize(ticket - ring.first);
+        if made.is_err() {
+            ring.over = true;
+            self.room.notify_all();
+        }
+        if let Some(slot) = ring.slots.get_mut(index) {
+            *slot = Slot::Made(made, plan);
+        }
+        if index == 0 {
+            self.made.notify_one();
+        }
+        self.tell_progress(ring);
     }
-}
 
-impl BatchPlan {
-    fn samples(self) -> impl Iterator<Item = u64> + Send {
-        self.positions.map(move |position| self.order.sample(position))
-    }
-
-    /// Where the loader stands after this batch.
-    fn after(&self) -> (u64, u64) {
-        (self.epoch, self.positions.end)
-    }
-}
-
-/// A batch with the position that follows it, or why it could not be made.
-pub(crate) type Made = Result<(Batch, (u64, u64))>;
-
-/// Makes batches until the order ends, an error is met, or nobody takes them any more.
-pub(crate) fn run(
-    dataset: &Dataset,
-    order: Order,
-    pool: &Arc<BufferPool>,
-    announcement: Option<&Announcement>,
-    stop: &AtomicBool,
-    batches: &Sender<Made>,
-) {
-    let mut reads = 0;
-    for plan in order.batches() {
-        if stop.load(Ordering::Acquire) {
+    /// Tells the prefetchers what is copied out of L1: its blocks may go.
+    fn tell_progress(&self, mut ring: MutexGuard<'_, Ring>) {
+        if self.announcements.iter().all(Option::is_none) {
             return;
         }
-        let after = plan.after();
-        let made = make(dataset, plan, pool);
-        if let (Ok(batch), Some(announcement)) = (&made, announcement) {
-            // Its bytes are copied out of L1: the blocks may go.
-            reads += to_u64(batch.len());
-            announcement.progress(reads);
+        let before = ring.made;
+        while let Some(plan) = ring.next_made() {
+            if ring.reads.len() == 1 {
+                ring.reads[0] += plan.len();
+            } else {
+                for element in plan.elements(&mut self.share.order.cursor()) {
+                    ring.reads[to_usize(u64::from(element.source))] += 1;
+                }
+            }
+            ring.made += 1;
         }
-        let failed = made.is_err();
-        if batches.send(made.map(|batch| (batch, after))).is_err() || failed {
+        if ring.made == before {
             return;
         }
+        let reads = ring.reads.clone();
+        drop(ring);
+        for (announcement, reads) in self.announcements.iter().zip(reads) {
+            announcement.iter().for_each(|announcement| announcement.progress(reads));
+        }
+    }
+
+    /// Takes the next batch, or gives up after `patience`.
+    pub(crate) fn take(&self, patience: Duration) -> Next {
+        let mut ring = self.lock();
+        loop {
+            match ring.slots.pop_front() {
+                Some(Slot::Made(made, plan)) => {
+                    ring.first += 1;
+                    ring.made = ring.made.max(ring.first);
+                    drop(ring);
+                    self.room.notify_one();
+                    return match made {
+                        Ok(Some(batch)) => Next::Batch(Box::new(batch), plan.after()),
+                        Ok(None) => Next::Skipped(plan.after()),
+                        Err(error) => Next::Failed(error),
+                    };
+                }
+                Some(under) => ring.slots.push_front(under),
+                None if ring.over || ring.stop => return Next::Over,
+                None => {}
+            }
+            let waited = self.made.wait_timeout(ring, patience).unwrap_or_else(PoisonError::into_inner);
+            ring = waited.0;
+            if waited.1.timed_out() && !matches!(ring.slots.front(), Some(Slot::Made(..))) && !ring.over {
+                return Next::Late;
+            }
+        }
+    }
+
+    /// What the batch that comes next waits for, for people: its samples and the files they lie in.
+    pub(crate) fn waits_for(&self) -> String {
+        let plan = match self.lock().slots.front() {
+            Some(Slot::Under(plan) | Slot::Made(_, plan)) => *plan,
+            None => return "a free loader thread".to_owned(),
+        };
+        let mut files: Vec<String> = Vec::new();
+        for element in plan.elements(&mut self.share.order.cursor()) {
+            let at = usize::try_from(element.source).ok();
+            let Some(dataset) = at.and_then(|at| self.collate.datasets.get(at)) else { continue };
+            if let Ok(PlannedRead { shard, .. }) = dataset.locate(element.sample) {
+                files.push(format!("{}/{}", dataset.info().name, dataset.info().shards[shard].file));
+            }
+        }
+        files.sort_unstable();
+        files.dedup();
+        let more = files.len().saturating_sub(3);
+        files.truncate(3);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let (epoch, number, samples) = (plan.epoch, plan.number, plan.len());
+        format!("batch {number} of epoch {epoch}: {samples} samples of {}{more}", files.join(", "))
+    }
+
+    /// Ends the threads.
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.room.notify_all();
     }
 }
 
-fn make(dataset: &Dataset, plan: BatchPlan, pool: &Arc<BufferPool>) -> Result<Batch> {
-    let place = (plan.epoch, plan.number);
-    let ids: Vec<u64> = plan.samples().collect();
-    let located = ids.iter().map(|sample| dataset.locate(*sample)).collect::<Result<Vec<_>>>()?;
-    let lens = located.iter().map(|read| to_usize(read.range.end - read.range.start));
-    let mut batch = Batch::with_room(pool, dataset.schema(), ids, lens, place)?;
-    let mut reads: Vec<RangeRead<'_>> = located
-        .into_iter()
-        .zip(batch.parts())
-        .map(|(PlannedRead { shard, range }, to)| RangeRead { shard, range, to })
-        .collect();
-    dataset.read(&mut reads)?;
-    Ok(batch)
+/// The order of `share` as byte ranges of data set `source`, for the prefetcher. A sample that cannot be located is an
+/// empty read here; the pipeline meets the error itself.
+pub(crate) fn plan(share: &Share, source: u32, dataset: &crate::Dataset) -> Plan {
+    let dataset = dataset.clone();
+    let mut cursor = share.order.cursor();
+    let elements = share.batches().flat_map(move |batch| batch.elements(&mut cursor).collect::<Vec<_>>());
+    Box::new(
+        elements.filter(move |element| element.source == source).map(move |element| {
+            dataset.locate(element.sample).unwrap_or(PlannedRead { shard: 0, range: 0..0 })
+        }),
+    )
 }

@@ -8,8 +8,9 @@ use tierstream_storage::units::{to_u64, to_usize};
 use tierstream_storage::{DataSetWriter, Store, StoreConfig, WriteContext};
 
 use super::*;
+use crate::Dtype;
 use crate::index::{RECORD_ENDS, RECORD_LENGTH, SCHEMA, push_end};
-use crate::schema::{Dtype, Field};
+use crate::schema::Field;
 
 const BLOCK: u32 = 8192;
 /// Payload bytes of a block.

@@ -10,8 +10,9 @@ use tierstream_storage::testing::Random;
 use tierstream_storage::{DataSetInfo, RangeRead, RangeSource, Store, StoreConfig};
 
 use super::*;
+use crate::Dtype;
 use crate::pack::{Input, Layout, PackConfig, PackProgress, pack};
-use crate::schema::Dtype;
+use tierstream_prefetch::Prefetcher;
 
 const BLOCK: u32 = 8192;
 const SAMPLE: usize = 100;
@@ -174,12 +175,15 @@ fn settings_and_states_that_make_no_sense_are_refused() {
     let refused = [
         build().batch_size(0),
         build().prefetch_factor(0),
+        build().num_workers(0),
+        build().epoch_size(0),
         build().rank(2, 2),
         build().rank(SAMPLES, SAMPLES + 1),
         build().batch_size(SAMPLES + 1).drop_last(true),
         build().seed(1).load_state_dict(state.clone()),
         build().shuffle(true).load_state_dict(state.clone()),
-        build().rank(0, 2).load_state_dict(state.clone()),
+        build().epoch_size(99).load_state_dict(state.clone()),
+        build().load_state_dict(LoaderState { done: SAMPLES + 1, ..state.clone() }),
         build().load_state_dict(LoaderState { generation: 2, ..state.clone() }),
         build().load_state_dict(LoaderState { data_set: "other".to_owned(), ..state }),
     ];

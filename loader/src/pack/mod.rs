@@ -7,8 +7,11 @@
 mod dictionary;
 mod input;
 mod shards;
+mod sink;
+mod writer;
 
 pub use input::{Input, InputFile};
+pub use writer::Writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +25,8 @@ use tierstream_storage::store::SealedShard;
 use tierstream_storage::units::to_u64;
 use tierstream_storage::{DataSetWriter, Error, ErrorKind, Result, WriteContext};
 
-use crate::schema::{Dtype, Field, Schema};
+use crate::dtype::Dtype;
+use crate::schema::{Field, Schema};
 use shards::ShardPlan;
 
 /// How input becomes samples.
@@ -48,6 +52,24 @@ pub enum DictionarySize {
     Auto,
     /// At most so many bytes.
     Bytes(u64),
+}
+
+impl Default for PackConfig {
+    /// One sample per file; SM4-GCM in blocks of 64 KiB, shards of 256 MiB, as many threads as cores.
+    fn default() -> Self {
+        Self {
+            output: PathBuf::new(),
+            overwrite: false,
+            cipher: Cipher::Sm4Gcm,
+            compressed: false,
+            dictionary: None,
+            block_bytes: 64 << 10,
+            shard_bytes: 256 << 20,
+            layout: Layout::PerFile,
+            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            io: ServiceConfig::default(),
+        }
+    }
 }
 
 /// Settings of a pack.
