@@ -9,6 +9,7 @@
 mod config;
 mod core;
 mod data_set;
+mod error_list;
 mod index;
 mod load;
 pub mod object;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tierstream_crypto::{DataKey, ErrorKind as CryptoKind, KekId, KeyProvider, WrappedKey};
 
+use super::error_list::ERRORS_KEPT;
 use super::open::read_manifest;
 use super::sealed_file::{Expected, peek_header, truncated};
 use super::stream::Reader;
@@ -20,9 +21,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HEADER_BYTES, Header, MANIFEST_NAME};
 use crate::io::{Lane, Op, Priority};
 use crate::units::to_u64;
-
-/// Errors that a report keeps; more are only counted.
-const ERRORS_KEPT: usize = 100;
 
 /// What is done so far; shared with whoever shows it.
 #[derive(Debug, Default)]

@@ -7,10 +7,10 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use super::core::{Core, Store};
 use super::data_set::Seen;
+use super::error_list::ErrorList;
 use super::sealed_file::SealedFile;
 use super::verify::{VerifyProgress, VerifyReport, check};
 use crate::buf::Slot;
@@ -21,9 +21,6 @@ use crate::format::{BlockKind, FileId};
 use crate::io::{Lane, Op, Priority};
 use crate::tier::{BlockKey, L2Block, NvmeTier};
 use crate::units::to_u64;
-
-/// Errors that a report keeps; more are only counted.
-const ERRORS_KEPT: usize = 100;
 
 /// What a scrub of L2 found and did.
 #[derive(Debug, Default)]
@@ -77,18 +74,7 @@ struct Tally {
     healed: AtomicU64,
     dropped: AtomicU64,
     unchecked: AtomicU64,
-    error_count: AtomicU64,
-    errors: Mutex<Vec<Error>>,
-}
-
-impl Tally {
-    fn error(&self, error: Error) {
-        self.error_count.fetch_add(1, Ordering::Relaxed);
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.len() < ERRORS_KEPT {
-            errors.push(error);
-        }
-    }
+    errors: ErrorList,
 }
 
 impl Store {
@@ -141,14 +127,15 @@ impl Store {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Interrupted, "scrub", "stopped before the end"));
         }
+        let (errors, error_count) = tally.errors.into_parts();
         Ok(L2Scrub {
             blocks: tally.blocks.into_inner(),
             damaged: tally.damaged.into_inner(),
             healed: tally.healed.into_inner(),
             dropped: tally.dropped.into_inner(),
             unchecked: tally.unchecked.into_inner(),
-            errors: tally.errors.into_inner().unwrap_or_else(PoisonError::into_inner),
-            error_count: tally.error_count.into_inner(),
+            errors,
+            error_count,
         })
     }
 }
@@ -174,7 +161,7 @@ impl Worker<'_> {
             Some(Err(error)) => {
                 // The shard itself is damaged or gone: there is nothing to check this block against.
                 self.tally.unchecked.fetch_add(1, Ordering::Relaxed);
-                self.tally.error(error);
+                self.tally.errors.note(error);
                 return Ok(());
             }
         };
@@ -211,7 +198,7 @@ impl Worker<'_> {
             Err(error) if is_closed(&error) => return Err(error),
             Err(error) => {
                 let error = error.at_block("data", u64::from(key.block));
-                self.tally.error(error.at_offset(place.offset, to_u64(place.len)).at(file.path()));
+                self.tally.errors.note(error.at_offset(place.offset, to_u64(place.len)).at(file.path()));
                 return Ok(());
             }
         };

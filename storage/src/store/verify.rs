@@ -1,13 +1,12 @@
 //! Reads and authenticates every block of a data set, and lists what is damaged.
 
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tierstream_crypto::KeyProvider;
 
+use super::error_list::ErrorList;
 use super::open::read_manifest;
 use super::sealed_file::{Expected, SealedFile};
 use super::stream::Reader;
@@ -20,9 +19,6 @@ use crate::host::pause;
 use crate::io::Priority;
 use crate::tier::Throttle;
 use crate::units::{to_u64, to_usize};
-
-/// Errors that a report keeps; more are only counted.
-const ERRORS_KEPT: usize = 100;
 
 /// What is done so far; shared with whoever shows it.
 #[derive(Debug, Default)]
@@ -71,26 +67,19 @@ pub struct VerifyReport {
     pub error_count: u64,
 }
 
+/// What was found so far; shared by the threads of one walk.
 #[derive(Debug, Default)]
-struct Tally {
-    blocks: AtomicU64,
-    error_count: AtomicU64,
-    errors: Mutex<Vec<Error>>,
+pub(super) struct Tally {
+    pub(super) blocks: AtomicU64,
+    pub(super) errors: ErrorList,
 }
 
 impl Tally {
-    fn error(&self, error: Error) {
-        self.error_count.fetch_add(1, Ordering::Relaxed);
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.len() < ERRORS_KEPT {
-            errors.push(error);
-        }
-    }
-
-    fn damaged_slots(&self, file: &SealedFile) {
+    pub(super) fn damaged_slots(&self, file: &SealedFile) {
         for why in &file.header().damaged_slots {
             let error = Error::new(ErrorKind::Corrupt, "verify", why.as_str()).at(file.path());
-            self.error(error.hint("another slot opens the file; `tierstream keys rotate` clears this one"));
+            self.errors
+                .note(error.hint("another slot opens the file; `tierstream keys rotate` clears this one"));
         }
     }
 }
@@ -131,7 +120,7 @@ pub(super) fn check(
     let work = || {
         while let Some(entry) = manifest.shards.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = verify_shard(reader, &directory, keys, entry, progress, &tally) {
-                tally.error(error);
+                tally.errors.note(error);
             }
             if progress.stop.load(Ordering::Relaxed) {
                 return;
@@ -148,8 +137,7 @@ pub(super) fn check(
         return Err(Error::new(ErrorKind::Interrupted, "verify", "stopped before the end").at(path));
     }
     unlisted_files(path, &manifest, &tally)?;
-    let mut errors = tally.errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-    errors.sort_by_key(|error| error.place().map(|place| (place.path.clone(), place.offset)));
+    let (errors, error_count) = tally.errors.into_parts();
     Ok(VerifyReport {
         shards: manifest.shards.len(),
         blocks: tally.blocks.into_inner(),
@@ -157,7 +145,7 @@ pub(super) fn check(
         generation: manifest_file.header().params.generation,
         cipher: manifest_file.header().params.cipher.name(),
         errors,
-        error_count: tally.error_count.into_inner(),
+        error_count,
     })
 }
 
@@ -171,13 +159,26 @@ fn verify_shard(
 ) -> Result<()> {
     let expected = Expected { id: entry.file_id(), mac: entry.mac };
     let file = SealedFile::open(reader, directory, &entry.file, keys, Some(expected))?;
-    tally.damaged_slots(&file);
+    check_file(reader, &file, progress, tally)
+}
+
+/// Reads and authenticates every block of `file`.
+///
+/// # Errors
+/// When it cannot be read on; `Interrupted` when it was stopped.
+pub(super) fn check_file(
+    reader: &Reader<'_>,
+    file: &SealedFile,
+    progress: &VerifyProgress,
+    tally: &Tally,
+) -> Result<()> {
+    tally.damaged_slots(file);
     let header = file.header();
     let mut scratch = Scratch::new()?;
     let mut plain = vec![0; header.block_slot_bytes()];
     for kind in [BlockKind::Data, BlockKind::Index] {
         let total = if kind == BlockKind::Data { header.payload_bytes } else { header.index_bytes };
-        reader.for_each(&file, kind, |number, stored| {
+        reader.for_each(file, kind, |number, stored| {
             if progress.stop.load(Ordering::Relaxed) {
                 return Err(Error::new(ErrorKind::Interrupted, "verify", "stopped"));
             }
@@ -187,7 +188,7 @@ fn verify_shard(
                 // One bad block says nothing about the next: note it and go on.
                 Err(error) => {
                     let place = file.place(kind, number)?;
-                    tally.error(error.at_offset(place.offset, to_u64(place.len)).at(file.path()));
+                    tally.errors.note(error.at_offset(place.offset, to_u64(place.len)).at(file.path()));
                 }
             }
             progress.passed(stored.len());
@@ -204,7 +205,7 @@ fn unlisted_files(path: &Path, manifest: &Manifest, tally: &Tally) -> Result<()>
         let listed = manifest.shards.iter().any(|shard| name.to_str() == Some(&shard.file));
         if name.to_str().is_some_and(|name| name.ends_with(".tss")) && !listed {
             let error = Error::new(ErrorKind::Corrupt, "verify", "this shard is not in the manifest");
-            tally.error(error.at(&path.join(&name)).hint("it is never read; remove it"));
+            tally.errors.note(error.at(&path.join(&name)).hint("it is never read; remove it"));
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Allocations {
     live_bytes: AtomicUsize,
+    largest: AtomicUsize,
 }
 
 impl Allocations {
@@ -22,12 +23,17 @@ impl Allocations {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "made once, in a static")]
     pub const fn new() -> Self {
-        Self { live_bytes: AtomicUsize::new(0) }
+        Self { live_bytes: AtomicUsize::new(0), largest: AtomicUsize::new(0) }
     }
 
     /// Bytes given and not taken back.
     pub fn live_bytes(&self) -> usize {
         self.live_bytes.load(Ordering::SeqCst)
+    }
+
+    /// The most that was asked for at once, in bytes.
+    pub fn largest(&self) -> usize {
+        self.largest.load(Ordering::SeqCst)
     }
 
     /// How often this thread has asked for memory.
@@ -37,6 +43,7 @@ impl Allocations {
 
     fn count(&self, bytes: usize) {
         self.live_bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.largest.fetch_max(bytes, Ordering::SeqCst);
         OF_THIS_THREAD.with(|count| count.set(count.get() + 1));
     }
 }

@@ -4,6 +4,7 @@
 //! path contains a given text, so that a test can ruin L2 and leave L3 whole.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Random;
 use crate::error::Result;
@@ -42,12 +43,16 @@ impl FaultPlan {
     }
 }
 
+/// Devices that die while a test runs: files whose path contains the text fail with EIO once its switch is on.
+pub type Deaths = Arc<[(&'static str, AtomicBool)]>;
+
 /// Wraps an engine and applies a [`FaultPlan`].
 #[derive(Debug)]
 pub struct FaultEngine {
     inner: Box<dyn IoEngine>,
     plan: FaultPlan,
     random: Random,
+    deaths: Deaths,
 }
 
 impl FaultEngine {
@@ -55,15 +60,26 @@ impl FaultEngine {
     #[must_use]
     pub fn new(inner: Box<dyn IoEngine>, plan: FaultPlan) -> Self {
         let random = Random::new(plan.seed);
-        Self { inner, plan, random }
+        Self { inner, plan, random, deaths: Arc::default() }
+    }
+
+    /// Lets files fail for good once a test says so.
+    #[must_use]
+    pub fn with_deaths(self, deaths: Deaths) -> Self {
+        Self { deaths, ..self }
     }
 
     fn spoil(&mut self, completion: &mut Completion) {
         let Completion { op, result } = completion;
-        if !op.file.path().to_string_lossy().contains(&self.plan.path_contains) {
+        let fail = |code| Err(std::io::Error::from_raw_os_error(code));
+        let path = op.file.path().to_string_lossy();
+        if self.deaths.iter().any(|(name, dead)| dead.load(Ordering::SeqCst) && path.contains(name)) {
+            *result = fail(libc::EIO);
             return;
         }
-        let fail = |code| Err(std::io::Error::from_raw_os_error(code));
+        if !path.contains(&self.plan.path_contains) {
+            return;
+        }
         if self.random.one_in(self.plan.interrupted) {
             *result = fail(libc::EINTR);
         } else if self.random.one_in(self.plan.io_error(op.kind)) {

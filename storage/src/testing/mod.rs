@@ -12,7 +12,7 @@ mod say;
 pub mod sim;
 
 pub use allocations::Allocations;
-pub use faults::{FaultEngine, FaultPlan};
+pub use faults::{Deaths, FaultEngine, FaultPlan};
 pub use image::{ImageBlock, SealedImage};
 pub use random::Random;
 pub use say::{announce_seed, skip, tell};

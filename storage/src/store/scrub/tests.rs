@@ -4,10 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use super::*;
 use crate::RangeSource;
-use crate::io::{Completion, EngineReport, IoEngine, PsyncEngine, Waker};
+use crate::io::{IoEngine, PsyncEngine};
 use crate::store::tests::{BLOCK, Fixture, flip};
 use crate::store::{DataSetInfo, RangeRead, StoreConfig};
-use crate::testing::{Random, announce_seed};
+use crate::testing::{Deaths, FaultEngine, FaultPlan, Random, announce_seed, tell};
 use crate::tier::L2Config;
 use crate::units::to_usize;
 use tierstream_crypto::Cipher;
@@ -62,6 +62,10 @@ fn a_thousand_flipped_bytes_on_l2_are_healed() {
     assert!(found.damaged > 20 && found.healed == found.damaged && found.dropped == 0, "{found:?}");
     assert_eq!((found.blocks, found.unchecked, found.error_count), (to_u64(blocks.len()), 0, 0));
     assert_eq!(store.metrics().l2_healed_blocks, found.healed);
+    tell(&format!(
+        "scrub: 1000 bytes of L2 flipped in {} of {} blocks, {} healed from L3",
+        found.damaged, found.blocks, found.healed
+    ));
     let again = scrub(&store);
     assert_eq!((again.blocks, again.damaged), (found.blocks, 0), "{again:?}");
     drop(store);
@@ -114,59 +118,19 @@ fn blocks_of_data_sets_that_are_not_open_are_left_alone_and_counted() {
     assert_eq!(store.scrub_l2(1, &stop).unwrap_err().kind(), ErrorKind::Interrupted);
 }
 
-/// An engine under which the files of a path fail with EIO once they are declared dead.
-#[derive(Debug)]
-struct Dying {
-    inner: PsyncEngine,
-    dead: Arc<[(&'static str, AtomicBool); 2]>,
-}
-
-impl IoEngine for Dying {
-    fn submit(&mut self, op: Op) {
-        self.inner.submit(op);
-    }
-
-    fn room(&self) -> usize {
-        self.inner.room()
-    }
-
-    fn in_flight(&self) -> usize {
-        self.inner.in_flight()
-    }
-
-    fn wait(&mut self, completed: &mut Vec<Completion>) -> Result<()> {
-        let first = completed.len();
-        let waited = self.inner.wait(completed);
-        for completion in &mut completed[first..] {
-            let path = completion.op.file.path().to_string_lossy().into_owned();
-            if self.dead.iter().any(|(name, dead)| dead.load(Ordering::SeqCst) && path.contains(name)) {
-                completion.result = Err(std::io::Error::from_raw_os_error(libc::EIO));
-            }
-        }
-        waited
-    }
-
-    fn waker(&self) -> Arc<dyn Waker> {
-        self.inner.waker()
-    }
-
-    fn report(&self) -> EngineReport {
-        self.inner.report()
-    }
-}
-
 #[test]
 fn an_epoch_ends_with_equal_bytes_while_one_device_of_l2_dies_and_then_the_other() {
     let fixture = Fixture::new(Cipher::Sm4Gcm, false);
     let second = fixture.dir.path().join("second");
     std::fs::create_dir(&second).unwrap();
     let l2 = vec![L2Config { path: fixture.l2(), bytes: 8 << 20 }, L2Config { path: second, bytes: 8 << 20 }];
-    let dead = Arc::new([("/l2/", AtomicBool::new(false)), ("/second/", AtomicBool::new(false))]);
+    let dead: Deaths = Arc::new([("/l2/", AtomicBool::new(false)), ("/second/", AtomicBool::new(false))]);
     let config = StoreConfig { l2, l1_bytes: u64::from(BLOCK) * 16, ..fixture.config() };
     let engine = Arc::clone(&dead);
     let store = Store::open_on(config, Arc::clone(&fixture.keys), move |_| {
-        let engine = Dying { inner: PsyncEngine::new(64)?, dead: engine };
-        let report = engine.report();
+        let psync = Box::new(PsyncEngine::new(64)?);
+        let report = psync.report();
+        let engine = FaultEngine::new(psync, FaultPlan::default()).with_deaths(engine);
         Ok((Box::new(engine) as Box<dyn IoEngine>, report))
     })
     .unwrap();
@@ -197,4 +161,8 @@ fn an_epoch_ends_with_equal_bytes_while_one_device_of_l2_dies_and_then_the_other
     read_all(&fixture, &store, &set);
     let none_left = store.metrics();
     assert_eq!((none_left.l2_retired_devices, none_left.l2_blocks), (2, 0), "{none_left:?}");
+    tell(&format!(
+        "L2 lost while it was read: {} errors, 2 devices retired, {} blocks from L2 and {} from L3, all bytes equal",
+        none_left.l2_errors, none_left.l2.hits, none_left.l3.hits
+    ));
 }
