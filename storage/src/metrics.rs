@@ -52,7 +52,6 @@ pub struct Metrics {
     l2_dropped_blocks: AtomicU64,
     l2_healed_blocks: AtomicU64,
     read_errors: AtomicU64,
-    dirty_bytes: AtomicU64,
     drained_objects: AtomicU64,
     drained_bytes: AtomicU64,
 }
@@ -186,11 +185,6 @@ impl Metrics {
         self.read_errors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says how many bytes L2 alone has now.
-    pub fn set_dirty_bytes(&self, bytes: u64) {
-        self.dirty_bytes.store(bytes, Ordering::Relaxed);
-    }
-
     /// Counts an object that was drained from L2 to L3.
     pub fn drained(&self, bytes: u64) {
         self.drained_objects.fetch_add(1, Ordering::Relaxed);
@@ -218,7 +212,6 @@ impl Metrics {
             l2_dropped_blocks: get(&self.l2_dropped_blocks),
             l2_healed_blocks: get(&self.l2_healed_blocks),
             read_errors: get(&self.read_errors),
-            dirty_bytes: get(&self.dirty_bytes),
             drained_objects: get(&self.drained_objects),
             drained_bytes: get(&self.drained_bytes),
             ..Snapshot::default()

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tierstream_storage::clock::{Clock, SystemClock};
 use tierstream_storage::testing::sim::{
-    Failure, Plan, Sabotage, Stats, simulate, simulate_in_detail, simulate_sabotaged,
+    Failure, Mistake, Plan, Sabotage, Stats, simulate, simulate_in_detail, simulate_mistaken,
+    simulate_sabotaged,
 };
 use tierstream_storage::testing::tell;
 
@@ -81,7 +82,17 @@ fn a_disk_that_lies_is_found() {
     for sabotage in [Sabotage::FileSyncs, Sabotage::DirectorySyncs, Sabotage::Renames] {
         let found = (0..LIES).find_map(|seed| simulate_sabotaged(seed, sabotage).err());
         let found = found.unwrap_or_else(|| panic!("{sabotage:?}: not found in {LIES} seeds"));
-        println!("{sabotage:?}: found by seed {}: {}", found.seed, found.what);
+        tell(&format!("{sabotage:?}: found by seed {}: {}", found.seed, found.what));
+    }
+}
+
+/// Each mistake of [`Mistake`] costs one promise of the store.
+#[test]
+fn a_store_that_errs_is_found() {
+    for mistake in Mistake::ALL {
+        let found = (0..LIES).find_map(|seed| simulate_mistaken(seed, mistake).err());
+        let found = found.unwrap_or_else(|| panic!("{mistake:?}: not found in {LIES} seeds"));
+        tell(&format!("{mistake:?}: found by seed {}: {}", found.seed, found.what));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Objects as a user of the command meets them.
 
-use tierstream_tests::{Run, Workplace, flip_byte, tierstream};
+use tierstream_storage::testing::Random;
+use tierstream_tests::{Run, Workplace, flip_byte, tierstream, tierstream_reading};
 
 /// Runs a verb on objects with the workplace's tiers and key.
 fn objects(workplace: &Workplace, args: &[&str]) -> Run {
@@ -111,4 +112,20 @@ fn what_is_wrong_with_objects_is_said() {
     objects(&workplace, &["put", &input, "x", "--metadata", "novalue"]).failed(2, &["KEY=VALUE"]);
     let key = workplace.arg("key");
     tierstream(["ls", "--l3", &workplace.arg("missing"), "--key", &key]).failed(1, &["missing", "mkdir"]);
+}
+
+#[test]
+fn an_object_comes_through_a_pipe_and_leaves_through_one() {
+    let workplace = workplace();
+    let (l3, key) = (workplace.arg("l3"), workplace.arg("key"));
+    let mut bytes = vec![0; 300_000];
+    Random::new(4).fill(&mut bytes);
+    let put = tierstream_reading(&bytes, ["put", "-", "piped", "--l3", &l3, "--key", &key, "--json"]);
+    assert_eq!(put.ok().json()["on_l3"], true);
+    let file = workplace.arg("out");
+    objects(&workplace, &["get", "piped", &file]).ok();
+    assert!(std::fs::read(&file).unwrap() == bytes);
+    // Nothing at all is an object too.
+    tierstream_reading(b"", ["put", "-", "empty", "--l3", &l3, "--key", &key]).ok();
+    assert_eq!(objects(&workplace, &["get", "empty", "-"]).ok().stdout, "");
 }

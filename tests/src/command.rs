@@ -79,6 +79,22 @@ pub fn tierstream<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
     Run::of(Command::new(binary("tierstream")).args(args).output().expect("the command starts"))
 }
 
+/// Runs `tierstream` with `input` on its standard input.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn tierstream_reading<S: AsRef<OsStr>>(input: &[u8], args: impl IntoIterator<Item = S>) -> Run {
+    let mut command = Command::new(binary("tierstream"));
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    std::thread::scope(|scope| {
+        // A command that ends early closes the pipe: its own words say why.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        Run::of(child.wait_with_output().expect("a child"))
+    })
+}
+
 /// Runs `tierstream` with `variables` in its environment.
 ///
 /// # Panics

@@ -6,7 +6,10 @@ mod command;
 mod objects;
 mod workplace;
 
-pub use command::{Run, binary, tierstream, tierstream_as_nobody, tierstream_on_terminal, tierstream_with};
+pub use command::{
+    Run, binary, tierstream, tierstream_as_nobody, tierstream_on_terminal, tierstream_reading,
+    tierstream_with,
+};
 pub use objects::{OBJECT_NAMES, OBJECT_WRITERS, contents, object_store};
 pub use workplace::{Workplace, flip_byte};
 

@@ -85,7 +85,7 @@ struct Watched<'a> {
 }
 
 impl Payload for Watched<'_> {
-    fn payload_bytes(&self, block_capacity: u64) -> u64 {
+    fn payload_bytes(&self, block_capacity: u64) -> Option<u64> {
         self.payload.payload_bytes(block_capacity)
     }
 
@@ -120,7 +120,7 @@ fn put(
     interrupt: &Interrupt,
 ) -> Result<PutReport> {
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let bar = output::byte_bar(payload.payload_bytes(1 << 20), "writing");
+    let bar = output::byte_bar(payload.payload_bytes(1 << 20).unwrap_or(0), "writing");
     let watched = Watched { payload, done: &done, stop: &stop };
     let report = interrupt.watch(&bar, &done, &stop, || store.put(name, &watched, options));
     bar.finish_and_clear();

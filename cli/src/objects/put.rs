@@ -1,13 +1,13 @@
 //! `tierstream put`: a file becomes an object.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use tierstream_storage::device::PlainFile;
 use tierstream_storage::keys::Cipher;
-use tierstream_storage::store::object::Payload;
+use tierstream_storage::store::object::{Payload, StreamPayload};
 use tierstream_storage::units::human_bytes;
 use tierstream_storage::{PutOptions, Result};
 
@@ -16,13 +16,17 @@ use crate::args::{Codec, parse};
 use crate::interrupt::Interrupt;
 use crate::output;
 
+/// Bytes of standard input that are held in memory: so much can be written to L2, and again to L3 if that fails.
+const HELD_BYTES: u64 = 64 << 20;
+
 /// Put a file under a name, in the place of what has it
 ///
-/// The object is durable on L2, or on L3 without one, when that is said; the command then waits until it is on L3, which
+/// `-` puts what comes from standard input: what is longer than 64 MiB goes to L3 at once, since nobody knows how long it
+/// will be. The object is durable on L2, or on L3 without one, when that is said; the command then waits until it is on L3, which
 /// Ctrl-C may cut short. Readers see the old object or the new one, never a mix.
 #[derive(Debug, Args)]
 pub(crate) struct Put {
-    /// File to put
+    /// File to put, or - for standard input
     file: PathBuf,
 
     /// Name of the object, such as runs/7/model
@@ -71,6 +75,10 @@ fn parse_pair(text: &str) -> std::result::Result<(String, String), String> {
 
 impl Put {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.file == Path::new("-") {
+            let stream = StreamPayload::begin(Path::new("stdin"), std::io::stdin(), HELD_BYTES)?;
+            return self.write.put(&self.objects, &self.name, &stream, self.json);
+        }
         let file = PlainFile::open(&self.file)?;
         self.write.put(&self.objects, &self.name, &file, self.json)
     }

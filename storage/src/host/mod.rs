@@ -12,12 +12,14 @@
 
 mod bell;
 pub mod channel;
+mod mistake;
 mod monitor;
 #[cfg(any(test, feature = "testing"))]
 mod simulated;
 mod thread;
 
 pub use bell::Bell;
+pub use mistake::Mistake;
 pub use monitor::Monitor;
 #[cfg(any(test, feature = "testing"))]
 pub use simulated::{Entry, SimulatedFile, SimulatedFiles, SimulatedHost, current, enter};

@@ -33,6 +33,9 @@ pub trait SimulatedHost: Send + Sync + fmt::Debug {
     /// Fills `bytes` by the host's seed.
     fn random_bytes(&self, bytes: &mut [u8]);
 
+    /// What a store on it is to do wrong.
+    fn mistake(&self) -> Option<super::Mistake>;
+
     /// Its files.
     fn files(&self) -> &dyn SimulatedFiles;
 }

@@ -13,6 +13,7 @@ use crate::buf::Slot;
 use crate::codec::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BlockKind;
+use crate::host::Mistake;
 use crate::io::{Lane, Op, Priority, Request};
 use crate::metrics::TierName;
 use crate::tier::{Blank, BlockKey, Flight, L2Block, SealedPlace};
@@ -140,7 +141,11 @@ impl Load {
         core.metrics.took(from.tier(), core.config.clock.now().saturating_sub(self.asked_at));
         let place = from.place();
         let stored = &buf[..place.len];
-        match open(&core, &self.file, self.key, stored, &mut slot, scratch) {
+        let mut opened = open(&core, &self.file, self.key, stored, &mut slot, scratch);
+        if from.tier() == TierName::L2 && Mistake::TrustsL2.is_made() {
+            opened = Ok(self.file.plain_bytes(u64::from(self.key.block)));
+        }
+        match opened {
             Ok(len) => {
                 let on_l2 = self.file.is_on_l2();
                 let (tier, bytes) = (if on_l2 { TierName::L2 } else { from.tier() }, to_u64(place.len));

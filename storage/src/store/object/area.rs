@@ -5,16 +5,20 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::device::{Directory, fs};
-use crate::error::Result;
+use crate::device::{Access, DeviceFile, Directory, fs};
+use crate::error::{ErrorKind, Result};
 use crate::format::FileId;
+use crate::host::Mistake;
 use crate::io::Lane;
 
 const SUBDIRECTORY: &str = "objects";
 const SUFFIX: &str = ".tso";
 const PARTIAL: &str = ".partial";
+/// Says that there are objects here which the catalog has not been told of.
+const BEHIND: &str = "unrecorded";
 
 /// The object files of L2 or L3.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(super) struct Area {
     pub(super) lane: Lane,
     // Files that were to be removed and could not be.
     stayed: Mutex<BTreeSet<FileId>>,
+    // What a failed put left was removed, but not durably yet.
+    discarded: AtomicBool,
 }
 
 /// What [`Area::scan`] found.
@@ -32,6 +38,8 @@ pub(super) struct Scan {
     pub(super) files: BTreeSet<FileId>,
     /// Unfinished files, which were removed.
     pub(super) removed: u64,
+    /// Whether files here may be current that the catalog does not know: see [`Area::mark_behind`].
+    pub(super) behind: bool,
 }
 
 impl Area {
@@ -45,7 +53,12 @@ impl Area {
         }
         // Every time: whoever made it may have died before it was durable.
         fs::sync_directory(parent)?;
-        Ok(Self { directory: Directory::open(&path)?, lane, stayed: Mutex::default() })
+        Ok(Self {
+            directory: Directory::open(&path)?,
+            lane,
+            stayed: Mutex::default(),
+            discarded: AtomicBool::new(false),
+        })
     }
 
     /// Where object files of the tier at `parent` lie.
@@ -65,7 +78,23 @@ impl Area {
     pub(super) fn publish(&self, id: FileId) -> Result<()> {
         let path = self.directory.path();
         fs::rename(&path.join(Self::partial_name(id)), &path.join(Self::final_name(id)))?;
-        self.directory.sync()
+        if Mistake::AcknowledgesEarly.is_made() {
+            return Ok(());
+        }
+        self.sync()
+    }
+
+    /// Makes the names durable, and what is gone.
+    pub(super) fn sync(&self) -> Result<()> {
+        let discarded = self.discarded.swap(false, Ordering::SeqCst);
+        self.directory.sync().inspect_err(|_| {
+            self.discarded.fetch_or(discarded, Ordering::SeqCst);
+        })
+    }
+
+    /// Whether a file of a put that was refused may be found by the next opening.
+    pub(super) fn may_find_refused(&self) -> bool {
+        self.discarded.load(Ordering::SeqCst) || !self.stayed().is_empty()
     }
 
     /// Removes a file of any name; whatever hinders that is told, and the next opening tries again.
@@ -101,17 +130,33 @@ impl Area {
         // The next opening removes it, if it stays.
         drop(self.remove_name(&Self::partial_name(id)));
         self.remove(id);
+        self.discarded.store(true, Ordering::SeqCst);
     }
 
     fn remove_name(&self, name: &str) -> Result<()> {
         let path = self.directory.path().join(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != crate::error::ErrorKind::Missing => {
+            Err(error) if error.kind() != ErrorKind::Missing => {
                 tracing::warn!(path = %path.display(), %error, "an object file that is not needed stays");
                 Err(error)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Leaves a mark, durably, that the catalog has not been told of what is acknowledged from now on.
+    pub(super) fn mark_behind(&self) -> Result<()> {
+        match DeviceFile::open(&self.directory, BEHIND, Access::CreateNew) {
+            Err(error) if error.kind() != ErrorKind::Misuse => return Err(error),
+            // It is there already, but perhaps not durable.
+            _ => {}
+        }
+        self.directory.sync()
+    }
+
+    /// The catalog knows everything again. A mark that stays makes the next opening more careful than it need be.
+    pub(super) fn clear_behind(&self) {
+        drop(self.remove_name(BEHIND));
     }
 
     /// Lists the final names and removes what has none. What is listed and what is gone is durable then: a name that was
@@ -125,6 +170,8 @@ impl Area {
             } else if name.strip_suffix(PARTIAL).and_then(parse_id).is_some() {
                 fs::remove_file(&self.directory.path().join(name))?;
                 scan.removed += 1;
+            } else if name == BEHIND {
+                scan.behind = true;
             }
         }
         self.directory.sync()?;
@@ -165,5 +212,11 @@ mod tests {
         area.remove(id);
         area.discard(id);
         assert!(area.scan().unwrap().files.is_empty());
+        for _ in 0..2 {
+            area.mark_behind().unwrap();
+            assert!(area.scan().unwrap().behind);
+        }
+        area.clear_behind();
+        assert!(!area.scan().unwrap().behind);
     }
 }

@@ -48,7 +48,8 @@ impl Core {
         let _step = objects.draining.take();
         let Some((name, record)) = objects.oldest_dirty() else { return Ok(Step::Nothing) };
         let version = record.version;
-        let drained = if record.tombstone {
+        // While files that could not be opened may hold an older version, the deletion itself is kept, on L3.
+        let drained = if record.tombstone && objects.lock().recovery.unreadable == 0 {
             self.finish_deletion(&name, version).map(|()| 0)
         } else {
             match self.copy_to_l3(objects, &name, &record) {
@@ -94,6 +95,7 @@ impl Core {
         let current = objects.update(name, record.version, |record| record.on_l3 = true)?;
         if current.is_some() {
             objects.lock().ledger.drained(record.version);
+            self.metrics.drained(record.file_bytes);
         }
         drop(order);
         match current {

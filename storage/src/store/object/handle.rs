@@ -167,6 +167,18 @@ impl Object {
     }
 }
 
+/// There is no such object, as far as the files tell that could be opened.
+fn missing(name: &str, unreadable: u64) -> Error {
+    let error =
+        Error::new(ErrorKind::Missing, "get", format!("there is no object `{}`", name.escape_debug()));
+    error.hint(match unreadable {
+        0 => "`tierstream ls` shows the objects there are".to_owned(),
+        _ => format!(
+            "{unreadable} object files could not be opened and may hold it: `tierstream ls --json` names them"
+        ),
+    })
+}
+
 impl Core {
     fn fetch_block(self: &Arc<Self>, file: FileNo, number: u64) -> Result<Ticket> {
         let block = u32::try_from(number).expect("fewer than 2^32 blocks in a file");
@@ -257,9 +269,9 @@ impl Core {
             let mut state = objects.lock();
             let entry = state.entries.get_mut(name).filter(|entry| !entry.record.tombstone);
             let Some(entry) = entry else {
-                let why = format!("there is no object `{}`", name.escape_debug());
-                return Err(Error::new(ErrorKind::Missing, "get", why)
-                    .hint("`tierstream ls` shows the objects there are"));
+                let unreadable = state.recovery.unreadable;
+                drop(state);
+                return Err(missing(name, unreadable));
             };
             entry.record.reads = entry.record.reads.saturating_add(1);
             entry.warmed = true;

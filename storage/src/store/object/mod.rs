@@ -18,12 +18,14 @@ mod put;
 mod record;
 mod recover;
 mod report;
+mod stream;
 mod tensors;
 
 pub use config::{DrainMode, ObjectConfig, PutOptions};
 pub use handle::{Object, ObjectView};
 pub use payload::{Payload, SafetensorsFile, Sink, TensorPayload};
 pub use report::{Drained, ObjectInfo, ObjectStatus, PutReport, RecoveryReport, dirty_in};
+pub use stream::StreamPayload;
 pub use tensors::Tensor;
 
 pub(super) use objects::Objects;

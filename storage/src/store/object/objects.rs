@@ -176,6 +176,11 @@ impl Objects {
         })
     }
 
+    /// L3, and L2 if there is one.
+    pub(super) fn areas(&self) -> impl Iterator<Item = &Area> {
+        [Some(&self.l3), self.l2.as_ref()].into_iter().flatten()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -322,10 +327,12 @@ impl Objects {
         let record = Record { reads, ..record };
         let mut batch = Batch::default();
         batch.put(Table::Objects, name.as_bytes(), &record.encode());
-        if let Err(error) = self.apply(&batch)
-            && !record.on_l3
-        {
-            return Err(error);
+        if let Err(error) = self.apply(&batch) {
+            if !record.on_l3 {
+                return Err(error);
+            }
+            // The file says what it is, but the next opening must know that the catalog does not.
+            self.l3.mark_behind()?;
         }
         let mut state = self.lock();
         let mut superseded = Vec::new();

@@ -1,4 +1,4 @@
-//! What can be put: bytes, tensors in memory, a safetensors file. A payload can be written more than once, because a
+//! What can be put: bytes, tensors in memory, a safetensors file, a stream. A payload can be written more than once, because a
 //! write that failed is begun anew, under a new key and perhaps on another tier.
 
 use std::collections::BTreeMap;
@@ -16,10 +16,11 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 /// Bytes read from a file at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// Something to put. Every call of [`Payload::write`] gives the same bytes.
+/// Something to put. Every call of [`Payload::write`] gives the same bytes, or an error where it can be read but once.
 pub trait Payload: Sync {
-    /// Its length, in blocks that hold `block_capacity` bytes.
-    fn payload_bytes(&self, block_capacity: u64) -> u64;
+    /// Its length, in blocks that hold `block_capacity` bytes. None for a stream whose end nobody knows yet: it is written
+    /// once, to L3, since nobody can say whether L2 has room for it.
+    fn payload_bytes(&self, block_capacity: u64) -> Option<u64>;
 
     /// Hands all of it to `sink`, in order.
     ///
@@ -34,8 +35,8 @@ pub trait Payload: Sync {
 }
 
 impl Payload for &[u8] {
-    fn payload_bytes(&self, _: u64) -> u64 {
-        to_u64(self.len())
+    fn payload_bytes(&self, _: u64) -> Option<u64> {
+        Some(to_u64(self.len()))
     }
 
     fn write(&self, _: u64, sink: &mut Sink<'_>) -> Result<()> {
@@ -44,7 +45,7 @@ impl Payload for &[u8] {
 }
 
 impl Payload for Vec<u8> {
-    fn payload_bytes(&self, block_capacity: u64) -> u64 {
+    fn payload_bytes(&self, block_capacity: u64) -> Option<u64> {
         self.as_slice().payload_bytes(block_capacity)
     }
 
@@ -54,8 +55,8 @@ impl Payload for Vec<u8> {
 }
 
 impl Payload for PlainFile {
-    fn payload_bytes(&self, _: u64) -> u64 {
-        self.size_bytes()
+    fn payload_bytes(&self, _: u64) -> Option<u64> {
+        Some(self.size_bytes())
     }
 
     fn write(&self, _: u64, sink: &mut Sink<'_>) -> Result<()> {
@@ -101,8 +102,8 @@ impl<'a> TensorPayload<'a> {
 }
 
 impl Payload for TensorPayload<'_> {
-    fn payload_bytes(&self, block_capacity: u64) -> u64 {
-        end_of(&self.table.places(block_capacity))
+    fn payload_bytes(&self, block_capacity: u64) -> Option<u64> {
+        Some(end_of(&self.table.places(block_capacity)))
     }
 
     fn write(&self, block_capacity: u64, sink: &mut Sink<'_>) -> Result<()> {
@@ -160,8 +161,8 @@ impl SafetensorsFile {
 }
 
 impl Payload for SafetensorsFile {
-    fn payload_bytes(&self, block_capacity: u64) -> u64 {
-        end_of(&self.table.places(block_capacity))
+    fn payload_bytes(&self, block_capacity: u64) -> Option<u64> {
+        Some(end_of(&self.table.places(block_capacity)))
     }
 
     fn write(&self, block_capacity: u64, sink: &mut Sink<'_>) -> Result<()> {

@@ -48,8 +48,16 @@ impl Core {
     /// See [`Store::delete`](crate::Store::delete).
     pub(in crate::store) fn delete(self: &Arc<Self>, name: &str) -> Result<bool> {
         let objects = self.objects()?;
-        if objects.lock().entries.get(name).is_none_or(|entry| entry.record.tombstone) {
-            return Ok(false);
+        let (known, unreadable) = {
+            let state = objects.lock();
+            (state.entries.get(name).map(|entry| entry.record.tombstone), state.recovery.unreadable > 0)
+        };
+        let in_doubt = unreadable || objects.areas().any(Area::may_find_refused);
+        match known {
+            Some(true) => return Ok(false),
+            // A file may hold it that could not be opened, or not be removed: it must not come back.
+            None if !in_doubt => return Ok(false),
+            _ => {}
         }
         let descriptor = Descriptor { name: name.to_owned(), deleted: true, metadata: Default::default() };
         let report = self.write_version(name, &Vec::new(), &descriptor, false)?;
@@ -59,7 +67,7 @@ impl Core {
         {
             tracing::warn!(%error, name, "the files of a deleted object stay for now");
         }
-        Ok(true)
+        Ok(known.is_some())
     }
 
     fn write_version(
@@ -71,16 +79,19 @@ impl Core {
     ) -> Result<PutReport> {
         let objects = self.objects()?;
         let bytes = payload.payload_bytes(objects.capacity());
-        if bytes > PAYLOAD_BYTES_MAX {
+        if let Some(bytes) = bytes.filter(|bytes| *bytes > PAYLOAD_BYTES_MAX) {
             let why = format!("{bytes} bytes, at most {PAYLOAD_BYTES_MAX} fit an object");
             return Err(Error::new(ErrorKind::Misuse, "put", why).hint("put it in parts"));
         }
         let encoded = descriptor.encode()?;
         let table = payload.tensors().map_or(0, |table| table.header().len());
-        let most = most_stored_bytes(bytes, to_u64(encoded.len() + table), objects.block_bytes);
+        let most =
+            bytes.map(|bytes| most_stored_bytes(bytes, to_u64(encoded.len() + table), objects.block_bytes));
         let version = objects.next_version();
         let draft = Draft { payload, descriptor: encoded, version, deleted: descriptor.deleted };
-        if !write_through && let Some(reserved) = objects.reserve(most)? {
+        if let Some(most) = most.filter(|_| !write_through)
+            && let Some(reserved) = objects.reserve(most)?
+        {
             match self.write_to_l2(objects, name, &draft) {
                 Ok(report) => return Ok(report),
                 // L2's fault, not the payload's: what was written there is gone, and is written anew to L3.
@@ -173,7 +184,7 @@ impl Core {
         }
         given.map_err(Failed::Payload)?;
         let expected = draft.payload.payload_bytes(objects.capacity());
-        if writer.payload_bytes() != expected {
+        if let Some(expected) = expected.filter(|expected| writer.payload_bytes() != *expected) {
             let why = format!("the payload gave {} bytes, it said {expected}", writer.payload_bytes());
             return Err(Failed::Payload(Error::new(ErrorKind::Misuse, "put", why)));
         }
@@ -192,15 +203,22 @@ impl Core {
     pub(super) fn finish_deletion(&self, name: &str, version: u64) -> Result<()> {
         let objects = self.objects()?;
         let _order = objects.order();
-        let current = objects.lock().entries.get(name).map(|entry| entry.record);
+        let (current, in_doubt) = {
+            let state = objects.lock();
+            (state.entries.get(name).map(|entry| entry.record), state.recovery.unreadable > 0)
+        };
         let Some(record) = current.filter(|record| record.version == version && record.tombstone) else {
             return Ok(());
         };
+        if in_doubt {
+            // A file that could not be opened may hold an older version, which nothing else would say is gone.
+            return Ok(());
+        }
         objects.remove_superseded(name);
         // On L2 as well: an older version there must not come back once its tombstone is gone.
-        for area in [Some(&objects.l3), objects.l2.as_ref()].into_iter().flatten() {
+        for area in objects.areas() {
             area.remove_what_stayed()?;
-            area.directory.sync()?;
+            area.sync()?;
         }
         let mut batch = crate::catalog::Batch::default();
         batch.delete(crate::catalog::Table::Objects, name.as_bytes());

@@ -110,6 +110,8 @@ fn an_object_is_dirty_then_clean_then_gone() {
     let drained = store.drain_one().unwrap().unwrap();
     assert_eq!((drained.bytes, drained.version), (report.file_bytes, report.version));
     assert_eq!(store.drain_one().unwrap(), None);
+    let counted = crate::RangeSource::metrics(&store);
+    assert_eq!((counted.drained_objects, counted.drained_bytes), (1, report.file_bytes));
     let info = store.list("run/").unwrap().pop().unwrap();
     assert!(info.on_l2 && info.on_l3 && info.reads == 1, "{info:?}");
     assert_eq!(

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use super::disk::Disk;
 use crate::clock::Clock;
-use crate::host::{SimulatedFiles, SimulatedHost, enter};
+use crate::host::{Mistake, SimulatedFiles, SimulatedHost, enter};
 use crate::testing::Random;
 use crate::units::{to_u64, to_usize};
 
 /// A simulated machine.
 pub struct SimHost {
     seed: u64,
+    mistake: Option<Mistake>,
     turns: Mutex<Turns>,
     disk: Disk,
 }
@@ -57,9 +58,9 @@ impl fmt::Debug for SimHost {
 }
 
 impl SimHost {
-    /// A machine of `seed` with these disks.
+    /// A machine of `seed` with these disks, whose store makes the mistake.
     #[must_use]
-    pub fn new(seed: u64, yield_one_in: u64, disk: Disk) -> Arc<Self> {
+    pub fn new(seed: u64, yield_one_in: u64, disk: Disk, mistake: Option<Mistake>) -> Arc<Self> {
         let mut random = Random::new(seed ^ 0x5eed_5c4e);
         let turns = Turns {
             threads: Vec::new(),
@@ -73,7 +74,7 @@ impl SimHost {
             panics: Vec::new(),
             history: Vec::new(),
         };
-        Arc::new(Self { seed, turns: Mutex::new(turns), disk })
+        Arc::new(Self { seed, mistake, turns: Mutex::new(turns), disk })
     }
 
     /// Runs `work` as the machine's first thread, on the calling one.
@@ -267,6 +268,10 @@ impl SimulatedHost for SimHost {
 
     fn random_bytes(&self, bytes: &mut [u8]) {
         self.lock().bytes.fill(bytes);
+    }
+
+    fn mistake(&self) -> Option<Mistake> {
+        self.mistake
     }
 
     fn files(&self) -> &dyn SimulatedFiles {

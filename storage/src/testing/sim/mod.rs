@@ -12,6 +12,7 @@ mod model;
 mod stats;
 mod swarm;
 
+pub use crate::host::Mistake;
 pub use disk::{Disk, DiskConfig, Fault, FaultCounts, FaultRates, Part, Sabotage};
 pub use engine::SimEngine;
 pub use host::SimHost;
@@ -61,7 +62,7 @@ pub fn replay(seed: u64) -> String {
 /// # Errors
 /// What promise was broken.
 pub fn simulate(seed: u64) -> Result<Run, Failure> {
-    run(seed, None, false)
+    run(seed, None, None, false)
 }
 
 /// Runs one seed and keeps every disk operation in its history.
@@ -69,7 +70,7 @@ pub fn simulate(seed: u64) -> Result<Run, Failure> {
 /// # Errors
 /// What promise was broken.
 pub fn simulate_in_detail(seed: u64) -> Result<Run, Failure> {
-    run(seed, None, true)
+    run(seed, None, None, true)
 }
 
 /// Runs one seed on disks that lie, to see whether the simulation notices.
@@ -77,13 +78,26 @@ pub fn simulate_in_detail(seed: u64) -> Result<Run, Failure> {
 /// # Errors
 /// What promise was broken.
 pub fn simulate_sabotaged(seed: u64, sabotage: Sabotage) -> Result<Run, Failure> {
-    run(seed, Some(sabotage), false)
+    run(seed, Some(sabotage), None, false)
 }
 
-fn run(seed: u64, sabotage: Option<Sabotage>, in_detail: bool) -> Result<Run, Failure> {
+/// Runs one seed with a store that makes a mistake, to see whether the simulation notices.
+///
+/// # Errors
+/// What promise was broken.
+pub fn simulate_mistaken(seed: u64, mistake: Mistake) -> Result<Run, Failure> {
+    run(seed, None, Some(mistake), false)
+}
+
+fn run(
+    seed: u64,
+    sabotage: Option<Sabotage>,
+    mistake: Option<Mistake>,
+    in_detail: bool,
+) -> Result<Run, Failure> {
     let plan = Plan::draw(seed);
     let disk = Disk::new(seed, DiskConfig { sabotage, ..plan.disk() });
-    let host = SimHost::new(seed, plan.yield_one_in, disk);
+    let host = SimHost::new(seed, plan.yield_one_in, disk, mistake);
     if in_detail {
         host.disk().keep_log();
     }

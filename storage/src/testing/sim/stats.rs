@@ -17,6 +17,8 @@ pub struct Stats {
     pub crashes: u64,
     /// Times the store was opened.
     pub opens: u64,
+    /// Of them, those that were refused, and those that left object files unopened.
+    pub unsure_opens: (u64, u64),
     /// Data sets published, and publications that failed or were cut off.
     pub published: (u64, u64),
     /// Reads that gave the right bytes, and reads that failed where they may.
@@ -58,6 +60,7 @@ impl Stats {
             modes,
             crashes,
             opens,
+            unsure_opens,
             published,
             reads,
             puts,
@@ -73,6 +76,7 @@ impl Stats {
         modes.iter_mut().zip(other.modes).for_each(|(mine, theirs)| *mine += theirs);
         *crashes += other.crashes;
         *opens += other.opens;
+        add(unsure_opens, other.unsure_opens);
         add(published, other.published);
         add(reads, other.reads);
         add(puts, other.puts);
@@ -99,7 +103,11 @@ impl fmt::Display for Stats {
             "{} seeds: {calm} calm, {crashes} with crashes, {faults} with faults, {both} with both",
             self.seeds
         )?;
-        writeln!(f, "  {} crashes, {} opens of the store", self.crashes, self.opens)?;
+        writeln!(
+            f,
+            "  {} crashes, {} opens of the store, {} refused, {} with object files that could not be opened",
+            self.crashes, self.opens, self.unsure_opens.0, self.unsure_opens.1
+        )?;
         writeln!(
             f,
             "  {} data sets published, {} publications failed or cut off",

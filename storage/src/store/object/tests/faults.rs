@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::store::object::PutOptions;
 use crate::testing::{FaultEngine, FaultPlan, Random, announce_seed};
 
-fn open_with(fixture: &Fixture, plan: FaultPlan) -> Result<Store> {
+pub(super) fn open_with(fixture: &Fixture, plan: FaultPlan) -> Result<Store> {
     let config = fixture.config();
     let depth = config.io.fast_depth + config.io.slow_depth;
     Store::open_on(config, Arc::clone(&fixture.keys), move |_| {

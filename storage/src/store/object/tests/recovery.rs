@@ -264,3 +264,116 @@ fn names_and_metadata_have_limits() {
     assert!(store.put(&"x".repeat(1024), &vec![1], &options).unwrap().on_l3);
     assert_eq!(store.get(&"x".repeat(1024)).unwrap().metadata(), &options.metadata);
 }
+
+/// Opens with faults on what is read of the objects of `tier`.
+fn open_with_read_errors(fixture: &Fixture, tier: &str, one_in: u64) -> crate::Result<crate::Store> {
+    let plan = crate::testing::FaultPlan {
+        seed: 5,
+        path_contains: format!("{tier}/objects"),
+        read_error: one_in,
+        bit_flip: one_in * 2,
+        ..Default::default()
+    };
+    super::faults::open_with(fixture, plan)
+}
+
+#[test]
+fn what_a_device_does_not_give_is_not_taken_for_missing() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    put(&store, "clean", &[1; 30_000]);
+    store.flush().unwrap();
+    put(&store, "dirty", &[2; 30_000]);
+    drop(store);
+    for tier in ["l2", "l3"] {
+        remove_catalog(&fixture);
+        // For good: the opening says so, and what. Now and then: it is asked again.
+        let error = open_with_read_errors(&fixture, "l2", 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+        assert!(
+            error.to_string().contains("l2/objects") && error.hint_text().unwrap().contains("move the file")
+        );
+        let store = open_with_read_errors(&fixture, tier, 3).unwrap();
+        assert_eq!((store.recovery().unwrap().adopted, store.recovery().unwrap().unreadable), (2, 0));
+    }
+}
+
+#[test]
+fn without_a_catalog_a_damaged_file_is_not_passed_over() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    put(&store, "x", &[1; 30_000]);
+    put(&store, "y", &[2; 30_000]);
+    drop(store);
+    remove_catalog(&fixture);
+    let file = fixture.files("l2")[0].clone();
+    overwrite(&file, 100, 0xff);
+    // A second opening finds the catalog that the first one made, which is no more complete.
+    for _ in 0..2 {
+        let error = fixture.try_open().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("the catalog does not say"), "{error}");
+        assert_eq!(error.place().unwrap().path, file);
+    }
+    std::fs::rename(&file, fixture.path("aside")).unwrap();
+    assert_eq!(fixture.open().list("").unwrap().len(), 1);
+}
+
+#[test]
+fn a_deletion_outlives_a_file_that_could_not_be_opened() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    put(&store, "x", &[1; 30_000]);
+    store.flush().unwrap();
+    let file = fixture.files("l3")[0].clone();
+    let whole = std::fs::read(&file).unwrap();
+    assert!(store.delete("x").unwrap());
+    store.flush().unwrap();
+    drop(store);
+    // It is back, as after a crash that lost its removal, and cannot be opened.
+    let mut damaged = whole.clone();
+    damaged[100] ^= 1;
+    std::fs::write(&file, &damaged).unwrap();
+    let store = fixture.open();
+    assert_eq!(store.recovery().unwrap().unreadable, 1);
+    let error = store.get("x").unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Missing && error.hint_text().unwrap().contains("1 object files"),
+        "{error}"
+    );
+    assert!(!store.delete("x").unwrap(), "nobody knows of one");
+    put(&store, "y", &[2; 10]);
+    assert!(store.delete("y").unwrap());
+    store.flush().unwrap();
+    assert_eq!(store.object_status().unwrap().dirty_objects, 0);
+    drop(store);
+    drop(fixture.open());
+    // Now it can.
+    std::fs::write(&file, &whole).unwrap();
+    let store = fixture.open();
+    assert_eq!(store.get("x").unwrap_err().kind(), ErrorKind::Missing);
+    store.flush().unwrap();
+    assert!(fixture.files("l2").is_empty() && fixture.files("l3").is_empty(), "{:?}", fixture.files("l3"));
+    drop(store);
+    assert!(fixture.open().recovery().unwrap().is_clean());
+}
+
+#[test]
+fn what_a_failed_catalog_was_not_told_is_looked_for() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let objects = store.core().objects.as_ref().unwrap();
+    objects.lock().catalog_refused = true;
+    objects.refuse_l2(&crate::Error::new(ErrorKind::Device, "commit", "the catalog failed"));
+    assert!(put(&store, "x", &[1; 30_000]).on_l3);
+    drop(store);
+    let file = fixture.files("l3")[0].clone();
+    let whole = std::fs::read(&file).unwrap();
+    overwrite(&file, 100, 0xff);
+    assert_eq!(fixture.try_open().unwrap_err().kind(), ErrorKind::Corrupt);
+    std::fs::write(&file, &whole).unwrap();
+    assert_eq!(fixture.open().get("x").unwrap().read_all().unwrap(), [1; 30_000]);
+    // From then on the catalog knows it.
+    overwrite(&file, 100, 0xff);
+    assert_eq!(fixture.open().get("x").unwrap_err().kind(), ErrorKind::Corrupt);
+}

@@ -61,8 +61,6 @@ struct Client<'a> {
     tickets: Vec<(usize, usize, usize, Ticket)>,
     tickets_since: FaultCounts,
     opened_at: FaultCounts,
-    // A fault struck while the store was opened: objects may have been left out, see 0008-simulation.md, open ends.
-    recovery_struck: bool,
     attempts: u64,
     stats: Stats,
 }
@@ -82,7 +80,6 @@ pub(super) fn run(host: &Arc<SimHost>, plan: &Plan) -> Outcome<Stats> {
         tickets: Vec::new(),
         tickets_since: FaultCounts::default(),
         opened_at: FaultCounts::default(),
-        recovery_struck: false,
         attempts: 0,
         stats: Stats::default(),
     };
@@ -197,16 +194,17 @@ impl Client<'_> {
             let opened =
                 Store::open_on(self.config(), Arc::clone(&self.keys), engine(self.host, self.depth()));
             self.stats.opens += 1;
-            let now = self.counts();
-            self.recovery_struck |=
-                Part::ALL.into_iter().any(|part| now.harm(part) > self.opened_at.harm(part));
+            self.stats.unsure_opens.0 += u64::from(opened.is_err());
             self.host.tell(&format!("opening the store: {:?}", opened.as_ref().map(drop)));
             match opened {
                 Ok(store) => {
+                    let unopened = store.recovery().is_ok_and(|report| report.unreadable > 0);
+                    self.stats.unsure_opens.1 += u64::from(unopened);
                     self.store = Some(store);
                     break;
                 }
                 Err(_) if self.host.disk().has_crashed() => self.restart_machine(),
+                Err(error) if self.put_aside(&error) => {}
                 Err(error) => {
                     let now = self.counts();
                     // Objects are looked for on L3 as well.
@@ -222,6 +220,20 @@ impl Client<'_> {
         }
         self.host.disk().turn_faults(true);
         Ok(())
+    }
+
+    /// Does what the hint of an opening says that met a damaged object file. Whether there was one.
+    fn put_aside(&self, error: &Error) -> bool {
+        let disk = self.host.disk();
+        let place = error.place().map(|place| place.path.as_path());
+        let Some(file) = place.filter(|file| objects::is_object(file) && disk.is_damaged(file, 0..u64::MAX))
+        else {
+            return false;
+        };
+        self.host.tell(&format!("{} is damaged and put aside", file.display()));
+        // A fault or a crash may come between: then it is met again.
+        let _renamed = disk.rename(file, &file.with_extension(objects::ASIDE), true, false);
+        true
     }
 
     fn close_store(&mut self) {
