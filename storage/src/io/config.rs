@@ -61,6 +61,8 @@ pub struct MergeLimits {
 }
 
 impl MergeLimits {
+    /// Every read by itself.
+    pub const NONE: Self = Self { gap_bytes: 0, span_bytes: 0, piece_bytes: 0 };
     /// A merged read of small neighbours that arrive in order saves an operation of 2 to 4 us; copying 16 KiB costs 1.
     pub const NVME: Self = Self { gap_bytes: 0, span_bytes: 128 << 10, piece_bytes: 16 << 10 };
     /// A seek takes 7 ms, in which a disk reads 1 MiB; copying costs a hundredth of reading. Half of that at most is
@@ -77,6 +79,9 @@ pub struct LaneLimits {
     pub bytes: usize,
     /// Which reads become one.
     pub merge: MergeLimits,
+    /// How many of the most urgent reads that nobody waits for are taken in the order of their places, as an elevator
+    /// goes, instead of that of their deadlines. Zero where a device does not seek.
+    pub sweep: usize,
 }
 
 /// How a service is set up.
@@ -90,6 +95,10 @@ pub struct ServiceConfig {
     pub slow_depth: usize,
     /// Bytes in flight on each lane.
     pub lane_bytes: usize,
+    /// Which reads of the slow lane become one.
+    pub slow_merge: MergeLimits,
+    /// How many reads of the slow lane are put in the order of their places: see [`LaneLimits::sweep`].
+    pub slow_sweep: usize,
     /// Devices of L2 beyond the first: as many lanes, on I/O threads of their own where there are cores for them.
     pub stripes: u8,
 }
@@ -99,7 +108,17 @@ impl Default for ServiceConfig {
         // 32 reaches the cap of one NVMe queue with one thread; a disk sorts a handful, and more would only add latency
         // to a demand read behind them. 16 MiB are 3 ms of an NVMe and 100 ms of a disk: longer reads queue with us,
         // where a demand overtakes them, and not in the device.
-        Self { engine: EngineChoice::Auto, fast_depth: 32, slow_depth: 8, lane_bytes: 16 << 20, stripes: 0 }
+        // A sweep over 64 reads takes a disk 0.4 s: as late as a read can come that was the most urgent. Half as many make
+        // the head's ways twice as long.
+        Self {
+            engine: EngineChoice::Auto,
+            fast_depth: 32,
+            slow_depth: 8,
+            lane_bytes: 16 << 20,
+            slow_merge: MergeLimits::DISK,
+            slow_sweep: 64,
+            stripes: 0,
+        }
     }
 }
 
@@ -114,7 +133,8 @@ impl ServiceConfig {
         LaneLimits {
             depth: if slow { self.slow_depth } else { self.fast_depth },
             bytes: self.lane_bytes,
-            merge: if slow { MergeLimits::DISK } else { MergeLimits::NVME },
+            merge: if slow { self.slow_merge } else { MergeLimits::NVME },
+            sweep: if slow { self.slow_sweep } else { 0 },
         }
     }
 

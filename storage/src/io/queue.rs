@@ -1,5 +1,8 @@
 //! What waits for one device: by priority, then deadline, then arrival; and which waiting reads are neighbours.
 //!
+//! A disk takes the most urgent reads that nobody waits for in the order of their places: its head goes up through them
+//! and begins again at the lowest. Less urgent ones go before a read at most twice as often as a sweep has reads.
+//!
 //! Requests lie in a slab and are found through one list for each priority, which is in order already when requests
 //! arrive in the order of their deadlines: the usual case costs a push and a pop.
 
@@ -37,6 +40,16 @@ pub(super) struct LaneQueue {
     // Reads by file, offset and place in the slab: only where reads with others between them are merged.
     positions: Option<BTreeSet<(usize, u64, usize)>>,
     tickets: u64,
+    // File and offset where the head is after the last read.
+    head: (usize, u64),
+    sweeps: [Sweep; Priority::COUNT],
+}
+
+/// Those that the head goes through before it begins again: up to this deadline and ticket, of those that had arrived.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    last: (u64, u64),
+    arrived: u64,
 }
 
 impl LaneQueue {
@@ -50,6 +63,8 @@ impl LaneQueue {
             lists: Default::default(),
             positions: (limits.merge.gap_bytes > 0).then(BTreeSet::new),
             tickets: 0,
+            head: (0, 0),
+            sweeps: Default::default(),
         }
     }
 
@@ -106,14 +121,52 @@ impl LaneQueue {
                     self.lists[priority].pop_front();
                     continue;
                 };
+                let swept = waiting.request.priority != Priority::Demand && self.limits.sweep > 1;
+                let place = if swept { self.next_in_sweep(priority) } else { 0 };
+                let entry = self.lists[priority][place];
+                let waiting = self.slab[entry.index].as_ref().expect("the sweep passes over what is gone");
                 if !self.may_start(waiting.request.priority, waiting.request.op.len) {
                     return None;
                 }
-                self.lists[priority].pop_front();
-                return Some(self.take(entry.index));
+                self.lists[priority].remove(place);
+                let request = self.take(entry.index);
+                self.moved_to(&request);
+                return Some(request);
             }
         }
         None
+    }
+
+    /// Where in its list the read is that the head meets next in this sweep; the first, when that is no read. A sweep has
+    /// the most urgent that wait when it begins, and ends before the next begins: so none waits longer than two.
+    fn next_in_sweep(&mut self, priority: usize) -> usize {
+        let valid =
+            |entry: &&Entry| self.slab[entry.index].as_ref().is_some_and(|of| of.ticket == entry.ticket);
+        let key = |entry: &Entry| (entry.deadline, entry.ticket);
+        let list = &self.lists[priority];
+        let mut sweep = self.sweeps[priority];
+        let belongs =
+            |sweep: &Sweep, entry: &Entry| key(entry) <= sweep.last && entry.ticket <= sweep.arrived;
+        if !list.iter().filter(valid).any(|entry| belongs(&sweep, entry)) {
+            let most_urgent = list.iter().filter(valid).take(self.limits.sweep);
+            sweep = Sweep { last: most_urgent.last().map_or((0, 0), key), arrived: self.tickets };
+            self.sweeps[priority] = sweep;
+        }
+        let reads = list.iter().enumerate().filter_map(|(place, entry)| {
+            let found = self.slab[entry.index].as_ref().filter(|found| found.ticket == entry.ticket)?;
+            Some((place, belongs(&sweep, entry), position(&found.request, place)))
+        });
+        let reads = reads.take_while(|(place, _, at)| *place > 0 || at.is_some());
+        let reads = reads.filter_map(|(place, belongs, at)| Some((place, at.filter(|_| belongs)?)));
+        let ahead = |at: &(usize, u64, usize)| (at.0, at.1) >= self.head;
+        reads.min_by_key(|(_, at)| (!ahead(at), *at)).map_or(0, |(place, _)| place)
+    }
+
+    /// The head is behind `request` now, if that is a read.
+    fn moved_to(&mut self, request: &Request) {
+        if let Some((file, offset, _)) = position(request, 0) {
+            self.head = (file, offset + to_u64(request.op.len));
+        }
     }
 
     /// Any request, limits or not.
@@ -225,6 +278,9 @@ impl LaneQueue {
             start = offset;
         }
         taken.sort_by_key(|request| request.op.offset);
+        if let Some(last) = taken.last().filter(|last| last.op.offset > head.op.offset) {
+            self.moved_to(last);
+        }
         taken
     }
 }

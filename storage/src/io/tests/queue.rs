@@ -29,10 +29,10 @@ impl Maker {
 }
 
 fn limits(depth: usize, bytes: usize, merge: MergeLimits) -> LaneLimits {
-    LaneLimits { depth, bytes, merge }
+    LaneLimits { depth, bytes, merge, sweep: 0 }
 }
 
-const NO_MERGING: MergeLimits = MergeLimits { gap_bytes: 0, span_bytes: 0, piece_bytes: 0 };
+const NO_MERGING: MergeLimits = MergeLimits::NONE;
 const PRIORITIES: [Priority; 4] =
     [Priority::Demand, Priority::Announced, Priority::Predicted, Priority::Background];
 
@@ -113,4 +113,55 @@ fn on_an_nvme_only_small_reads_that_follow_each_other_merge() {
     assert_eq!(merged(SLOT, &[0, 65536]), 0, "too long to be copied once more");
     let all: Vec<u64> = (0..40).map(|block| block * 4096).collect();
     assert_eq!(merged(4096, &all), 31, "128 KiB and no more");
+}
+
+const SWEEP: usize = 16;
+
+/// Random reads from a queue that sweeps over so many: how far the head goes. No order is broken that must be kept.
+fn way_of_the_head(maker: &Maker, seed: u64, sweep: usize) -> u64 {
+    let mut random = Random::new(seed);
+    let mut queue = LaneQueue::new(LaneLimits { sweep, ..limits(usize::MAX, usize::MAX, NO_MERGING) });
+    // Priority, deadline, arrival, and how often something less urgent of the same priority went before it.
+    let mut model: Vec<(Priority, u64, u64, usize)> = Vec::new();
+    let (mut head, mut way) = (0_u64, 0);
+    let mut pop = |queue: &mut LaneQueue, model: &mut Vec<(Priority, u64, u64, usize)>| {
+        model.sort_unstable();
+        let request = queue.pop().expect("it has what the model has");
+        let at = model.iter().position(|entry| entry.2 == request.op.tag).expect("it was pushed");
+        assert_eq!(model[0].0, request.priority, "a higher priority goes first");
+        assert!(at == 0 || request.priority != Priority::Demand, "demands keep their order");
+        model[..at].iter_mut().for_each(|entry| entry.3 += 1);
+        let passed = model.iter().map(|entry| entry.3).max().unwrap_or(0);
+        assert!(passed < (2 * sweep).max(1), "{passed} less urgent ones went before one");
+        way += request.op.offset.abs_diff(head);
+        head = request.op.offset;
+        model.remove(at);
+    };
+    for arrival in 0..200 {
+        let priority = if random.one_in(20) { Priority::Demand } else { Priority::Announced };
+        // Not quite in the order of the deadlines.
+        let deadline = arrival / 3 + random.below(9);
+        queue.push(maker.request(arrival, random.below(1 << 20) * 4096, 4096, priority, deadline));
+        model.push((priority, deadline, arrival, 0));
+        if arrival > 60 {
+            pop(&mut queue, &mut model);
+        }
+    }
+    while !model.is_empty() {
+        pop(&mut queue, &mut model);
+    }
+    assert!(queue.pop().is_none());
+    way
+}
+
+#[test]
+fn a_disk_sweeps_over_the_most_urgent_and_starves_none() {
+    let maker = Maker::new(200);
+    let (mut swept, mut in_order) = (0, 0);
+    for seed in 0..40 {
+        announce_seed("sweep", seed);
+        swept += way_of_the_head(&maker, seed, SWEEP);
+        in_order += way_of_the_head(&maker, seed, 0);
+    }
+    assert!(swept * 2 < in_order, "the head went {swept} bytes, in the order of deadlines {in_order}");
 }
