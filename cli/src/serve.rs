@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use tierstream_daemon::{Server, ServerConfig};
-use tierstream_storage::{Result, Store};
+use tierstream_storage::{Result, Store, StoreConfig};
 
 use crate::args::{TierArgs, parse_block_size};
 use crate::interrupt::Interrupt;
@@ -44,13 +43,14 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let store = Store::open(self.tiers.config(self.block_size), self.key.open()?)?;
+        let config = StoreConfig { share_l1: true, ..self.tiers.config(self.block_size) };
+        let store = Store::open(config, self.key.open()?)?;
         let config = ServerConfig {
             socket: self.socket.clone(),
             roots: self.root.clone(),
             clients_max: self.max_clients,
         };
-        let server = Server::bind(Arc::new(store.clone()), &config)?;
+        let server = Server::bind(store.clone(), &config)?;
         let handle = server.handle();
         let _interrupt = Interrupt::catch(move || handle.stop())?;
         output::say(&format!("serving on {} through {}", self.socket.display(), store.io_report()));

@@ -1,21 +1,26 @@
 //! One process per host owns the tiers; jobs read through it over a Unix socket.
 //!
-//! [`Server`] answers from one [`RangeSource`]; [`Client`] is a [`RangeSource`] itself, so that a loader does not care
-//! whether the tiers are its own or shared.
+//! [`Server`] answers from one [`Store`]; [`Client`] is a [`RangeSource`], so that a loader does not care whether the
+//! tiers are its own or shared. A client on the same host gets blocks where they lie: it maps L1 read only and is told
+//! places in it, under leases ([`Client::lease`]); docs/design/0010-daemon.md has the protocol and who owns what.
 //!
 //! Guarantees: only the user the server runs as, and root, get an answer; only data sets below the directories that the
-//! operator named can be opened; every frame is bounded, and so is the number of clients; a client that sends garbage,
-//! stops in the middle or dies costs its own connection alone. Keys never leave the server: clients get plain bytes.
+//! operator named can be opened; every frame is bounded, and so is the number of clients and of leases; a client that
+//! sends garbage, stops in the middle or dies costs its own connection alone, and what it held is free at once. Keys
+//! never leave the server: clients get plain bytes.
 //!
 //! Deliberately knows no samples and no batches.
 //!
 //! [`RangeSource`]: tierstream_storage::RangeSource
+//! [`Store`]: tierstream_storage::Store
 
 mod client;
+mod local;
 mod protocol;
 mod server;
+mod session;
 
-pub use client::Client;
+pub use client::{Client, ClientConfig, Lease};
 pub use server::{Server, ServerConfig, ServerHandle};
 
 #[cfg(test)]

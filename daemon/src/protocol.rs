@@ -7,7 +7,7 @@
 //!
 //! Bodies are JSON, except for bytes of payload and index, which follow their status as they are. A range request is
 //! JSON with shard numbers and byte ranges; its answer is those bytes, one range after the other. All integers are
-//! little endian. Version 1; the first request on a connection is `Hello`, which carries it.
+//! little endian. Version 2; the first request on a connection is `Hello`, which carries it.
 
 use std::io::{Read, Write};
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tierstream_storage::{Error, ErrorKind, Result};
 
 /// Version of the protocol.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Longest request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Longest answer, and most bytes that one range request may ask for.
@@ -29,10 +29,12 @@ pub(crate) enum Verb {
     Section,
     Read,
     Metrics,
+    /// L1, a ring and two event counters, for a client on this host.
+    Share,
 }
 
 impl Verb {
-    const ALL: [Self; 5] = [Self::Hello, Self::Open, Self::Section, Self::Read, Self::Metrics];
+    const ALL: [Self; 6] = [Self::Hello, Self::Open, Self::Section, Self::Read, Self::Metrics, Self::Share];
 
     fn id(self) -> u8 {
         match self {
@@ -41,6 +43,7 @@ impl Verb {
             Self::Section => 2,
             Self::Read => 3,
             Self::Metrics => 4,
+            Self::Share => 5,
         }
     }
 
@@ -74,6 +77,17 @@ pub(crate) struct SectionRequest {
 pub(crate) struct ReadRequest {
     pub(crate) handle: u32,
     pub(crate) ranges: Vec<(usize, u64, u64)>,
+}
+
+/// Answer to `Share`; its descriptors travel with it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Shared {
+    /// Length of L1.
+    pub(crate) l1_bytes: u64,
+    /// Requests that may be open.
+    pub(crate) entries: usize,
+    /// Words of the ring's memory.
+    pub(crate) words: usize,
 }
 
 /// Status of an answer.
@@ -207,6 +221,13 @@ pub(crate) fn write_request(stream: &mut impl Write, verb: Verb, body: &impl Ser
 /// Writes an answer.
 pub(crate) fn write_response(stream: &mut impl Write, status: Status, body: &[u8]) -> Result<()> {
     write_frame(stream, status.id(), &[body], RESPONSE_BYTES_MAX)
+}
+
+/// A whole answer as it travels, for who sends it together with descriptors.
+pub(crate) fn response(status: Status, body: &[u8]) -> Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, status.id(), &[body], RESPONSE_BYTES_MAX)?;
+    Ok(frame)
 }
 
 fn write_frame(stream: &mut impl Write, tag: u8, parts: &[&[u8]], max: usize) -> Result<()> {

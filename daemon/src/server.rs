@@ -5,23 +5,20 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tierstream_storage::format::SectionType;
-use tierstream_storage::units::{to_u64, to_usize};
-use tierstream_storage::{DataSetInfo, Error, ErrorKind, RangeRead, RangeSource, Result};
+use tierstream_storage::{Error, ErrorKind, Result, Store};
 
-use crate::protocol::{
-    ErrorBody, Hello, Open, RESPONSE_BYTES_MAX, ReadRequest, Request, SectionRequest, Status, VERSION, Verb,
-    broken, misuse, read_request, write_response,
-};
+use crate::local::lease::LeaseBudget;
+use crate::protocol::{broken, misuse};
+use crate::session::{FRAME_PATIENCE, Session, answer_error};
 
-/// A client that began a frame, or takes an answer, must go on within this time.
-const FRAME_PATIENCE: Duration = Duration::from_secs(30);
-/// Data sets that one client may have open.
-const DATA_SETS_MAX: usize = 1024;
+/// How long a server that stops waits for the requests under way.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// Stack of a client's thread: a thousand clients are 256 MiB of addresses, not of memory.
+const STACK_BYTES: usize = 256 << 10;
 
 /// How a server is set up.
 #[derive(Clone, Debug)]
@@ -48,14 +45,22 @@ impl std::fmt::Debug for Server {
     }
 }
 
-struct Shared {
-    source: Arc<dyn RangeSource>,
-    roots: Vec<PathBuf>,
-    clients: AtomicUsize,
+/// What all sessions share.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) roots: Vec<PathBuf>,
+    pub(crate) leases: LeaseBudget,
+    pub(crate) stopping: AtomicBool,
     clients_max: usize,
-    stopping: AtomicBool,
     // So that those who wait for a request can be woken when the server stops.
     streams: Mutex<HashMap<usize, UnixStream>>,
+    left: Condvar,
+}
+
+impl Shared {
+    fn streams(&self) -> MutexGuard<'_, HashMap<usize, UnixStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Stops a [`Server`] from another thread.
@@ -78,7 +83,7 @@ impl Server {
     ///
     /// # Errors
     /// `Misuse` without roots, or when another server listens there; else as the file system says.
-    pub fn bind(source: Arc<dyn RangeSource>, config: &ServerConfig) -> Result<Self> {
+    pub fn bind(store: Store, config: &ServerConfig) -> Result<Self> {
         if config.roots.is_empty() {
             return Err(misuse("no directory is served".to_owned()).hint("name one with --root"));
         }
@@ -88,12 +93,13 @@ impl Server {
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("eventfd: {error}")))?;
         let shared = Shared {
-            source,
+            leases: LeaseBudget::new(store.l1_blocks()),
+            store,
             roots,
-            clients: AtomicUsize::new(0),
             clients_max: config.clients_max,
             stopping: AtomicBool::new(false),
             streams: Mutex::default(),
+            left: Condvar::new(),
         };
         Ok(Self { listener, shared: Arc::new(shared), stop: Arc::new(stop), socket: config.socket.clone() })
     }
@@ -104,32 +110,49 @@ impl Server {
         ServerHandle { stop: Arc::clone(&self.stop) }
     }
 
-    /// Serves until [`ServerHandle::stop`]. Requests under way are finished; clients that wait are hung up on.
+    /// Serves until [`ServerHandle::stop`]. Requests under way are finished, for at most 10 seconds; clients that wait
+    /// are hung up on.
     ///
     /// # Errors
     /// `Device` when the socket fails.
     pub fn run(&self) -> Result<()> {
-        std::thread::scope(|scope| {
-            let mut number = 0;
-            let outcome = loop {
-                match self.next_client() {
-                    Ok(Some(stream)) => {
-                        number += 1;
-                        if let Err(error) = self.admit(scope, number, stream) {
-                            tracing::warn!(%error, "a client was turned away");
-                        }
+        let mut number = 0;
+        let outcome = loop {
+            match self.next_client() {
+                Ok(Some(stream)) => {
+                    number += 1;
+                    if let Err(error) = self.admit(number, stream) {
+                        tracing::warn!(%error, "a client was turned away");
                     }
-                    Ok(None) => break Ok(()),
-                    Err(error) => break Err(error),
                 }
-            };
-            self.shared.stopping.store(true, Ordering::SeqCst);
-            for stream in self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner).values() {
-                // Those who read see the end; an answer under way is still written.
-                let _gone_already = stream.shutdown(std::net::Shutdown::Read);
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            outcome
-        })
+        };
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        let streams = self.shared.streams();
+        for stream in streams.values() {
+            // Those who read see the end; an answer under way is still written.
+            let _gone_already = stream.shutdown(std::net::Shutdown::Read);
+        }
+        let waited = self.shared.left.wait_timeout_while(streams, DRAIN_TIME, |streams| !streams.is_empty());
+        let (streams, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !streams.is_empty() {
+            tracing::warn!(clients = streams.len(), "stopping while requests are under way");
+        }
+        outcome
+    }
+
+    /// Leases on blocks of L1 that clients hold now.
+    #[must_use]
+    pub fn leases(&self) -> usize {
+        self.shared.leases.held()
+    }
+
+    /// Clients that are connected now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.shared.streams().len()
     }
 
     /// The next connection, or none when the server is to stop.
@@ -158,50 +181,53 @@ impl Server {
         }
     }
 
-    fn admit<'scope>(
-        &'scope self,
-        scope: &'scope std::thread::Scope<'scope, '_>,
-        number: usize,
-        mut stream: UnixStream,
-    ) -> Result<()> {
+    fn admit(&self, number: usize, mut stream: UnixStream) -> Result<()> {
         stream.set_nonblocking(false).map_err(broken)?;
         stream.set_write_timeout(Some(FRAME_PATIENCE)).map_err(broken)?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(|error| broken(error.into()))?;
-        let us = rustix::process::geteuid();
-        let refusal = if peer.uid != us && !peer.uid.is_root() {
-            Some(Error::new(
-                ErrorKind::Denied,
-                "connect",
-                format!("user {} may not read here", peer.uid.as_raw()),
-            ))
-        } else if self.shared.clients.load(Ordering::SeqCst) >= self.shared.clients_max {
-            let why = format!("{} clients are connected", self.shared.clients_max);
-            Some(Error::new(ErrorKind::Full, "connect", why).hint("raise --max-clients"))
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.refusal(&stream)? {
             return answer_error(&mut stream, &refusal).and(Err(refusal));
         }
         let registered = stream.try_clone().map_err(broken)?;
-        let shared = &self.shared;
-        shared.clients.fetch_add(1, Ordering::SeqCst);
-        shared.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(number, registered);
+        self.shared.streams().insert(number, registered);
+        let shared = Arc::clone(&self.shared);
         let serve = move || {
-            let mut session = Session { shared, data_sets: HashMap::new(), greeted: false };
-            if let Err(error) = session.serve(&mut stream) {
+            let _leaving = Leaving { shared: &shared, number };
+            if let Err(error) = Session::new(&shared).serve(&mut stream) {
                 tracing::debug!(%error, "a client's connection ended");
             }
-            shared.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-            shared.clients.fetch_sub(1, Ordering::SeqCst);
         };
-        let spawned = std::thread::Builder::new().name("tier-client".to_owned()).spawn_scoped(scope, serve);
-        if let Err(error) = spawned {
-            shared.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-            shared.clients.fetch_sub(1, Ordering::SeqCst);
+        let thread = std::thread::Builder::new().name("tier-client".to_owned()).stack_size(STACK_BYTES);
+        if let Err(error) = thread.spawn(serve) {
+            self.shared.streams().remove(&number);
             return Err(Error::new(ErrorKind::Full, "connect", format!("no thread for a client: {error}")));
         }
         Ok(())
+    }
+
+    fn refusal(&self, stream: &UnixStream) -> Result<Option<Error>> {
+        let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|error| broken(error.into()))?;
+        if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
+            let why = format!("user {} may not read here", peer.uid.as_raw());
+            return Ok(Some(Error::new(ErrorKind::Denied, "connect", why)));
+        }
+        if self.shared.streams().len() >= self.shared.clients_max {
+            let why = format!("{} clients are connected", self.shared.clients_max);
+            return Ok(Some(Error::new(ErrorKind::Full, "connect", why).hint("raise --max-clients")));
+        }
+        Ok(None)
+    }
+}
+
+/// Takes a client off the list, however its thread ends.
+struct Leaving<'a> {
+    shared: &'a Shared,
+    number: usize,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.shared.streams().remove(&self.number);
+        self.shared.left.notify_all();
     }
 }
 
@@ -241,134 +267,4 @@ fn listen(socket: &Path) -> Result<UnixListener> {
         failed(error)
     })?;
     Ok(listener)
-}
-
-fn answer_error(stream: &mut UnixStream, error: &Error) -> Result<()> {
-    let body = serde_json::to_vec(&ErrorBody::of(error)).map_err(|error| misuse(error.to_string()))?;
-    write_response(stream, Status::Error, &body)
-}
-
-/// One client's connection.
-struct Session<'a> {
-    shared: &'a Shared,
-    data_sets: HashMap<u32, Arc<DataSetInfo>>,
-    greeted: bool,
-}
-
-impl Session<'_> {
-    fn serve(&mut self, stream: &mut UnixStream) -> Result<()> {
-        while !self.shared.stopping.load(Ordering::SeqCst) {
-            wait_for_request(stream)?;
-            // What is no request leaves the stream in an unknown place: answer and hang up.
-            let request = match read_request(stream) {
-                Ok(request) => request,
-                Err(error) if error.kind() == ErrorKind::Closed => return Ok(()),
-                Err(error) => return answer_error(stream, &error),
-            };
-            match self.answer(&request) {
-                Ok((status, body)) => write_response(stream, status, &body)?,
-                Err(error) => answer_error(stream, &error)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, request: &Request) -> Result<(Status, Vec<u8>)> {
-        if request.verb == Verb::Hello {
-            let hello: Hello = request.json()?;
-            if hello.version != VERSION {
-                let why = format!("protocol version {}, this daemon speaks {VERSION}", hello.version);
-                return Err(Error::new(ErrorKind::Unsupported, "connect", why)
-                    .hint("use client and daemon of the same release"));
-            }
-            self.greeted = true;
-            return Ok((Status::Ok, Vec::new()));
-        }
-        if !self.greeted {
-            return Err(misuse("the first request must be Hello".to_owned()));
-        }
-        match request.verb {
-            Verb::Hello => Ok((Status::Ok, Vec::new())),
-            Verb::Open => self.open(&request.json()?),
-            Verb::Section => self.section(&request.json()?),
-            Verb::Read => self.read(&request.json()?),
-            Verb::Metrics => json(&self.shared.source.metrics()),
-        }
-    }
-
-    fn open(&mut self, request: &Open) -> Result<(Status, Vec<u8>)> {
-        let location = Path::new(&request.location);
-        let path = location.canonicalize().map_err(|error| Error::io("open", location, error))?;
-        if !self.shared.roots.iter().any(|root| path.starts_with(root)) {
-            return Err(Error::new(ErrorKind::Denied, "open", "this directory is not served")
-                .at(location)
-                .hint("start the daemon with --root for it"));
-        }
-        if self.data_sets.len() >= DATA_SETS_MAX {
-            return Err(Error::new(ErrorKind::Full, "open", format!("{DATA_SETS_MAX} data sets are open")));
-        }
-        let path = path.to_str().ok_or_else(|| misuse("the path is not UTF-8".to_owned()))?;
-        let set = self.shared.source.open_data_set(path)?;
-        let answer = json(&*set)?;
-        self.data_sets.insert(set.handle, set);
-        Ok(answer)
-    }
-
-    fn set(&self, handle: u32) -> Result<&Arc<DataSetInfo>> {
-        self.data_sets
-            .get(&handle)
-            .ok_or_else(|| misuse(format!("data set {handle} is not open on this connection")))
-    }
-
-    fn section(&self, request: &SectionRequest) -> Result<(Status, Vec<u8>)> {
-        let set = self.set(request.handle)?;
-        if request.shard >= set.shards.len() {
-            return Err(misuse(format!("shard {} of {}", request.shard, set.shards.len())));
-        }
-        let section = self.shared.source.section(set, request.shard, SectionType(request.section))?;
-        Ok(section.map_or((Status::None, Vec::new()), |section| (Status::Ok, section.to_vec())))
-    }
-
-    fn read(&self, request: &ReadRequest) -> Result<(Status, Vec<u8>)> {
-        let set = self.set(request.handle)?;
-        let mut total = 0_u64;
-        for (_, start, end) in &request.ranges {
-            let len = end.checked_sub(*start).ok_or_else(|| misuse(format!("range {start}..{end}")))?;
-            total = total.saturating_add(len);
-        }
-        // One byte of the frame is the status.
-        if total >= to_u64(RESPONSE_BYTES_MAX) {
-            return Err(misuse(format!(
-                "{total} bytes in one request, at most {RESPONSE_BYTES_MAX} are allowed"
-            )));
-        }
-        let mut bytes = vec![0; to_usize(total)];
-        let mut rest = &mut bytes[..];
-        let mut reads = Vec::with_capacity(request.ranges.len());
-        for (shard, start, end) in &request.ranges {
-            let (to, later) = rest.split_at_mut(to_usize(end - start));
-            reads.push(RangeRead { shard: *shard, range: *start..*end, to });
-            rest = later;
-        }
-        self.shared.source.read(set, &mut reads)?;
-        Ok((Status::Ok, bytes))
-    }
-}
-
-/// Waits for the first byte of a request without limit, and leaves it there; the rest must follow in time.
-fn wait_for_request(stream: &UnixStream) -> Result<()> {
-    use rustix::event::{PollFd, PollFlags, poll};
-    stream.set_read_timeout(Some(FRAME_PATIENCE)).map_err(broken)?;
-    loop {
-        match poll(&mut [PollFd::new(stream, PollFlags::IN)], None) {
-            Ok(_) => return Ok(()),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(broken(error.into())),
-        }
-    }
-}
-
-fn json(value: &impl serde::Serialize) -> Result<(Status, Vec<u8>)> {
-    let body = serde_json::to_vec(value).map_err(|error| misuse(format!("answer: {error}")))?;
-    Ok((Status::Ok, body))
 }

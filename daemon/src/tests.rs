@@ -2,6 +2,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tierstream_storage::format::SectionType;
 use tierstream_storage::keys::{Cipher, KeyProvider, RootKey};
@@ -20,6 +21,7 @@ struct Fixture {
     dir: tempfile::TempDir,
     payload: Vec<u8>,
     handle: ServerHandle,
+    server: Arc<Server>,
     thread: Option<std::thread::JoinHandle<tierstream_storage::Result<()>>>,
 }
 
@@ -40,16 +42,21 @@ fn fixture(clients_max: usize) -> Fixture {
         let shard = writer.finish_shard(0, shard, 1, vec![(NAMES, vec![9; 5000])]).unwrap();
         writer.publish(serde_json::json!({"fields": []}), serde_json::Value::Null, vec![shard]).unwrap();
     }
-    let store = Store::open(StoreConfig { block_bytes: BLOCK, ..StoreConfig::default() }, keys).unwrap();
+    let store = Store::open(
+        StoreConfig { block_bytes: BLOCK, share_l1: true, l1_bytes: 64 * 8192, ..StoreConfig::default() },
+        keys,
+    )
+    .unwrap();
     let config = ServerConfig {
         socket: dir.path().join("socket"),
         roots: vec![dir.path().join("served")],
         clients_max,
     };
-    let server = Server::bind(Arc::new(store), &config).unwrap();
+    let server = Arc::new(Server::bind(store, &config).unwrap());
     let handle = server.handle();
-    let thread = Some(std::thread::spawn(move || server.run()));
-    Fixture { dir, payload, handle, thread }
+    let running = Arc::clone(&server);
+    let thread = Some(std::thread::spawn(move || running.run()));
+    Fixture { dir, payload, handle, server, thread }
 }
 
 impl Fixture {
@@ -68,7 +75,6 @@ impl Drop for Fixture {
         let ended = self.thread.take().map(std::thread::JoinHandle::join);
         if !std::thread::panicking() {
             ended.unwrap().unwrap().unwrap();
-            assert!(!self.socket().exists(), "the socket is removed");
         }
     }
 }
@@ -162,7 +168,7 @@ fn hostile_clients_harm_only_themselves() {
     let fixture = fixture(64);
     let good = Client::connect(&fixture.socket()).unwrap();
     let set = fixture.open(&good);
-    let hello = [&[15_u8, 0, 0, 0, 0][..], br#"{"version":1}"#].concat();
+    let hello = [&[14_u8, 0, 0, 0, 0][..], br#"{"version":2}"#].concat();
     let frames: Vec<Vec<u8>> = vec![
         vec![0; 4],
         vec![0xff; 64],
@@ -196,12 +202,12 @@ fn hostile_clients_harm_only_themselves() {
 fn a_second_server_is_refused_and_a_dead_ones_socket_is_taken_over() {
     let fixture = fixture(2);
     let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("k").unwrap());
-    let store: Arc<dyn RangeSource> = Arc::new(Store::open(StoreConfig::default(), keys).unwrap());
+    let store = Store::open(StoreConfig::default(), keys).unwrap();
     let config = |socket: PathBuf, roots| ServerConfig { socket, roots, clients_max: 1 };
     let roots = vec![fixture.dir.path().to_owned()];
-    let error = Server::bind(Arc::clone(&store), &config(fixture.socket(), roots.clone())).unwrap_err();
+    let error = Server::bind(store.clone(), &config(fixture.socket(), roots.clone())).unwrap_err();
     assert!(error.to_string().contains("another daemon"), "{error}");
-    assert!(Server::bind(Arc::clone(&store), &config(fixture.socket(), vec![])).is_err());
+    assert!(Server::bind(store.clone(), &config(fixture.socket(), vec![])).is_err());
 
     let dead = fixture.dir.path().join("dead");
     drop(std::os::unix::net::UnixListener::bind(&dead).unwrap());
@@ -217,7 +223,9 @@ fn a_second_server_is_refused_and_a_dead_ones_socket_is_taken_over() {
 #[test]
 fn stopping_ends_idle_clients_with_a_clear_error() {
     let mut fixture = fixture(4);
-    let client = Client::connect(&fixture.socket()).unwrap();
+    let config =
+        ClientConfig { reconnect: Duration::ZERO, ..ClientConfig::new(fixture.socket().to_str().unwrap()) };
+    let client = Client::connect_with(config).unwrap();
     let set = fixture.open(&client);
     fixture.handle.stop();
     fixture.thread.take().unwrap().join().unwrap().unwrap();
@@ -227,4 +235,107 @@ fn stopping_ends_idle_clients_with_a_clear_error() {
         "{error}"
     );
     fixture.thread = Some(std::thread::spawn(|| Ok(())));
+}
+
+#[test]
+fn leases_are_the_stores_bytes_and_end_with_the_client() {
+    let fixture = fixture(8);
+    let client = Client::connect(&fixture.socket()).unwrap();
+    assert!(client.leases_blocks());
+    let set = fixture.open(&client);
+    let capacity = usize::try_from(tierstream_storage::format::capacity(BLOCK)).unwrap();
+    let blocks: Vec<(usize, u32)> = (0..10).map(|block| (0, block)).collect();
+    let leases = client.lease_all(&set, &blocks).unwrap();
+    for (lease, bytes) in leases.iter().zip(fixture.payload.chunks(capacity)) {
+        assert!(lease[..] == *bytes);
+    }
+    assert_eq!(fixture.server.leases(), 10);
+    // A client that goes away with leases in its hands.
+    let other = Client::connect(&fixture.socket()).unwrap();
+    let theirs = fixture.open(&other);
+    let held = other.lease_all(&theirs, &blocks).unwrap();
+    assert_eq!(fixture.server.leases(), 20);
+    drop(other);
+    drop(held);
+    wait_until(|| fixture.server.leases() == 10);
+    // Memory stays readable when the daemon has ended: nobody writes it any more.
+    fixture.handle.stop();
+    wait_until(|| fixture.server.clients() == 0);
+    assert!(leases[9][..] == fixture.payload[9 * capacity..10 * capacity]);
+}
+
+#[test]
+fn who_hoards_meets_a_quota_and_others_still_read() {
+    let fixture = fixture(8);
+    let hoarder = Client::connect(&fixture.socket()).unwrap();
+    let set = fixture.open(&hoarder);
+    let mut held = Vec::new();
+    for block in 0..36 {
+        match hoarder.lease(&set, 0, block) {
+            Ok(lease) => held.push(lease),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+                break;
+            }
+        }
+    }
+    assert_eq!(held.len(), 32, "half of 64 blocks");
+    let other = Client::connect(&fixture.socket()).unwrap();
+    let theirs = fixture.open(&other);
+    let mut to = vec![0; fixture.payload.len()];
+    let range = 0..300_000;
+    other.read(&theirs, &mut [RangeRead { shard: 0, range: range.clone(), to: &mut to }]).unwrap();
+    assert!(to == fixture.payload);
+    // The hoarder reads too: copies, where it gets no lease.
+    hoarder.read(&set, &mut [RangeRead { shard: 0, range, to: &mut to }]).unwrap();
+    assert!(to == fixture.payload);
+}
+
+#[test]
+fn what_a_client_does_to_its_ring_ends_its_own_connection() {
+    use crate::local::ring::{ClientEnd, LeaseId, Submission, WORDS};
+    use crate::local::shm::SharedWords;
+    let fixture = fixture(64);
+    let good = Client::connect(&fixture.socket()).unwrap();
+    let set = fixture.open(&good);
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let mut stream = UnixStream::connect(fixture.socket()).unwrap();
+        crate::protocol::write_request(
+            &mut stream,
+            crate::protocol::Verb::Hello,
+            &crate::protocol::Hello { version: crate::protocol::VERSION },
+        )
+        .unwrap();
+        crate::protocol::read_response(&mut stream).unwrap();
+        crate::protocol::write_request(&mut stream, crate::protocol::Verb::Share, &()).unwrap();
+        let (_, fds) = crate::local::fds::receive(&stream, &mut [0; 1000]).unwrap();
+        let words = SharedWords::map(&fds[1], WORDS).unwrap();
+        if seed % 2 == 0 {
+            for word in 0..WORDS {
+                words.at(word).store(random.next_u64(), std::sync::atomic::Ordering::SeqCst);
+            }
+        } else {
+            let mut ring = ClientEnd::new(words);
+            assert!(ring.submit(Submission::Release(LeaseId { slot: 0, generation: 7 })));
+        }
+        crate::local::fds::ring_bell(&fds[2]);
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer);
+        assert!(answer.len() < 1000);
+    }
+    let mut to = [0; 100];
+    good.read(&set, &mut [RangeRead { shard: 0, range: 1000..1100, to: &mut to }]).unwrap();
+    assert_eq!(to[..], fixture.payload[1000..1100]);
+    wait_until(|| fixture.server.clients() == 1);
+}
+
+/// Other threads and processes notice a moment later.
+fn wait_until(done: impl Fn() -> bool) {
+    let mut tries = 0;
+    while !done() {
+        tries += 1;
+        assert!(tries < 10_000, "waited for 10 s");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
 }

@@ -16,6 +16,8 @@ use crate::units::{human_bytes, to_usize};
 pub struct StoreConfig {
     /// Memory for opened blocks, in bytes.
     pub l1_bytes: u64,
+    /// Keep L1 in memory that other processes can be given to read: [`Store::shared_l1`](super::Store::shared_l1).
+    pub share_l1: bool,
     /// Stored length of the largest block of any data set to be opened, in bytes.
     pub block_bytes: u32,
     /// The devices of the NVMe tier, over which blocks are striped. The first is a directory, where the catalog is kept
@@ -45,6 +47,7 @@ impl Default for StoreConfig {
     fn default() -> Self {
         Self {
             l1_bytes: 256 << 20,
+            share_l1: false,
             block_bytes: 64 << 10,
             l2: Vec::new(),
             l2_write_rate: None,

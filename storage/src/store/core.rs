@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::format::SectionType;
 use crate::host::channel::{Receiver, Sender, bounded};
 use crate::host::{JoinHandle, pause, spawn};
 use crate::io::{EngineReport, IoService, Lane, Priority, ServiceConfig};
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::{Metrics, Snapshot, TierName};
 use crate::tier::{
     BlockKey, BlockRef, FileNo, FileTable, L1Usage, Lookup, MemoryTier, NvmeTier, S3Fifo, Throttle, Ticket,
 };
@@ -194,7 +195,8 @@ impl Store {
         let block_bytes = to_usize(u64::from(config.block_bytes));
         let l1_slots = config.l1_slots()?;
         let policy = Box::new(S3Fifo::new(l1_slots));
-        let l1 = MemoryTier::new(block_bytes, l1_slots, &PAGES, policy)?;
+        let pages = SharedAllocator { prefer_huge: !config.share_l1 };
+        let l1 = MemoryTier::new(block_bytes, l1_slots, &pages, policy)?;
         let io_arena = Arena::new("I/O", block_bytes, config.io_slots(), &PAGES)?;
         let files = Arc::new(FileTable::default());
         let (l2, catalog, rebuilt) = match open_l2(&config, &files)? {
@@ -246,6 +248,21 @@ impl Store {
     #[must_use]
     pub fn view(&self, key: BlockKey) -> Option<BlockRef> {
         self.core.l1.view(key)
+    }
+
+    /// As [`Store::view`], counted as a hit of L1: for who hands the block on.
+    #[must_use]
+    pub fn hit(&self, key: BlockKey) -> Option<BlockRef> {
+        let block = self.core.l1.view(key)?;
+        self.core.metrics.hit(TierName::L1, to_u64(block.len()));
+        Some(block)
+    }
+
+    /// The sealed file that L1 lies in, for other processes to map read only; a block is at [`BlockRef::offset`]. Who
+    /// has it can read every block that is or comes there. None unless the settings ask for shared memory.
+    #[must_use]
+    pub fn shared_l1(&self) -> Option<BorrowedFd<'_>> {
+        self.core.l1.shared_file().filter(|_| self.core.config.share_l1)
     }
 
     /// How the memory of L1 is used.

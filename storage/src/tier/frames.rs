@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::BlockKey;
 use crate::buf::{HostAllocator, HostMemory};
 use crate::error::{Error, ErrorKind, Result};
-use crate::units::{ALIGN_BYTES, to_usize};
+use crate::units::{ALIGN_BYTES, to_u64, to_usize};
 
 /// What is known of a frame, in 16 bytes.
 #[derive(Debug, Default)]
@@ -36,10 +37,10 @@ pub(super) struct Frames {
     heads: Box<[Head]>,
     blank: Mutex<Vec<u32>>,
     // Owns what `base` points to.
-    _memory: HostMemory,
+    memory: HostMemory,
 }
 
-// SAFETY: `base` points into `_memory`, which the frames own; a frame's bytes are reached through its one `Blank`, or
+// SAFETY: `base` points into `memory`, which the frames own; a frame's bytes are reached through its one `Blank`, or
 // through `BlockRef`s that only read, never through both.
 unsafe impl Send for Frames {}
 // SAFETY: as above; heads are atomics and the list of blank frames has a lock.
@@ -70,7 +71,7 @@ impl Frames {
         let heads = (0..count).map(|_| Head::default()).collect();
         // Taken from the end: the first frames first, so that memory that is not needed is never touched.
         let blank = (0..u32::try_from(count).expect("checked above")).rev().collect();
-        Ok(Arc::new(Self { base, frame_bytes, heads, blank: Mutex::new(blank), _memory: memory }))
+        Ok(Arc::new(Self { base, frame_bytes, heads, blank: Mutex::new(blank), memory }))
     }
 
     pub(super) fn count(&self) -> usize {
@@ -79,6 +80,11 @@ impl Frames {
 
     pub(super) fn frame_bytes(&self) -> usize {
         self.frame_bytes
+    }
+
+    /// The sealed file behind the frames, for other processes to map read only.
+    pub(super) fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        self.memory.shared_file()
     }
 
     fn head(&self, frame: u32) -> &Head {
@@ -248,6 +254,12 @@ impl BlockRef {
     #[must_use]
     pub fn key(&self) -> BlockKey {
         BlockKey::of_tag(self.frames().tag(self.frame))
+    }
+
+    /// Where its bytes begin in the memory of L1, and in the file behind that.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        u64::from(self.frame) * to_u64(self.frames().frame_bytes)
     }
 }
 

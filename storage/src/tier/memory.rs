@@ -5,6 +5,7 @@
 //! A frame costs some 40 bytes beside the block, all of them allocated at the start.
 
 use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -103,6 +104,12 @@ impl MemoryTier {
     #[must_use]
     pub fn slot_bytes(&self) -> usize {
         self.frames.frame_bytes()
+    }
+
+    /// The sealed file behind the frames, where they lie in memory that other processes can map.
+    #[must_use]
+    pub fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        self.frames.shared_file()
     }
 
     /// A view of the block, if it is here: without a lock, without allocation, without a copy.
