@@ -1,4 +1,5 @@
-# Two commands do everything: `make demo` runs the main job, `make test` passes the tests.
+# Two commands do everything: `make demo` runs the main job, `make test` passes the tests. `make test-torch` passes those of
+# the Python package that need PyTorch, which it installs beside the build (5 GB where no wheel for CPUs is to be had).
 # CARGO_TARGET_DIR is respected; FEATURES=rocksdb builds with the RocksDB catalog.
 
 CARGO ?= cargo
@@ -6,7 +7,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FEATURES ?=
 FLAGS := --release --locked $(if $(FEATURES),--features $(FEATURES))
 
-.PHONY: demo build test setup
+.PHONY: demo build test test-python test-torch setup
 
 demo: build
 	$(TARGET)/release/tierstream demo
@@ -16,6 +17,16 @@ build: setup
 
 test: build
 	$(CARGO) test --release --locked --workspace
+	$(MAKE) test-python
+
+# TIERSTREAM: the command, for tests that need a daemon.
+test-python: build
+	python/build $(TARGET) $(TARGET)/python numpy pytest
+	TIERSTREAM=$(TARGET)/release/tierstream $(TARGET)/python/bin/pytest -q python/tests --ignore python/tests/pytorch
+
+test-torch: build
+	python/build --torch $(TARGET) $(TARGET)/python-torch numpy pytest scikit-learn pillow torchdata
+	TIERSTREAM=$(TARGET)/release/tierstream $(TARGET)/python-torch/bin/pytest -q python/tests
 
 setup:
 	@.ci/setup $(FEATURES)
