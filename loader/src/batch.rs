@@ -162,6 +162,13 @@ impl Batch {
         regions
     }
 
+    /// The first byte of its buffer, in which all fields lie: for those who hand out arrays that may be written to, while
+    /// they keep the batch.
+    #[must_use]
+    pub fn as_mut_ptr(&mut self) -> *mut u8 {
+        self.memory.as_mut().expect("present until drop").as_mut_slice().as_mut_ptr()
+    }
+
     /// Samples in the batch.
     #[must_use]
     pub fn len(&self) -> usize {

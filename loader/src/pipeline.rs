@@ -102,6 +102,20 @@ impl Pipeline {
         &self.collate
     }
 
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
+    }
+
+    /// Whether [`Pipeline::take`] would not wait.
+    pub(crate) fn is_ready(&self) -> bool {
+        let ring = self.lock();
+        match ring.slots.front() {
+            Some(Slot::Made(..)) => true,
+            Some(Slot::Under(_)) => false,
+            None => ring.over || ring.stop,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -48,22 +48,19 @@ impl fmt::Debug for Held {
 impl Held {
     /// A batch of the loader.
     pub(crate) fn of(mut batch: tierstream_loader::Batch) -> Arc<Self> {
-        let field = batch.schema().field().clone();
-        let known: Vec<usize> =
-            field.shape.iter().filter_map(|length| usize::try_from(*length).ok()).collect();
-        let step = known.iter().product::<usize>() * field.dtype.bytes();
-        let ragged = batch.schema().is_ragged();
-        let offsets = ragged.then(|| {
-            batch.offsets().iter().map(|offset| offset / u64::try_from(step).unwrap_or(1)).collect::<Vec<_>>()
+        // Arrays may be written to: their addresses come from a pointer that may be.
+        batch.as_mut_ptr().expose_provenance();
+        let parts = batch.fields().map(|view| Part {
+            name: view.field().name.clone(),
+            dtype: view.field().dtype,
+            shape: view.shape(),
+            address: view.bytes().as_ptr().addr(),
+            offsets: view.offsets().map(<[u64]>::to_vec),
         });
-        let rows = if ragged { batch.bytes().len() / step } else { batch.len() };
-        let shape = std::iter::once(rows).chain(known).collect();
-        let address = batch.bytes_mut().as_mut_ptr().expose_provenance();
-        let part = Part { name: field.name, dtype: field.dtype, shape, address, offsets };
         Arc::new(Self {
-            parts: vec![part],
+            parts: parts.collect(),
             sample_ids: batch.sample_ids().to_vec(),
-            sources: Vec::new(),
+            sources: batch.sources().to_vec(),
             epoch: batch.epoch(),
             number: batch.number(),
             _memory: InProcess::new(Box::new(batch)),

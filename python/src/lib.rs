@@ -13,20 +13,28 @@ mod dlpack;
 mod engine;
 mod error;
 mod key;
+mod loading;
+mod log;
 mod pack;
 mod process;
 mod source;
+mod store;
+mod wait;
+mod writer;
 
 use pyo3::prelude::*;
 
 /// The extension module. Its names belong to the package `tierstream`; nobody else uses them.
 #[pymodule]
 fn _tierstream(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    log::start();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<key::Key>()?;
+    module.add_class::<store::StoreHandle>()?;
     module.add_class::<source::Source>()?;
     module.add_class::<engine::Engine>()?;
     module.add_class::<batch::Batch>()?;
     module.add_class::<array::Array>()?;
+    module.add_class::<writer::Writer>()?;
     module.add_function(wrap_pyfunction!(pack::pack, module)?)
 }

@@ -38,6 +38,11 @@ impl<T> InProcess<T> {
             }
         }
     }
+
+    /// Takes the value out, in the process that made it.
+    pub(crate) fn take(&mut self) -> Option<T> {
+        if self.is_ours() { self.value.take() } else { None }
+    }
 }
 
 impl<T> Drop for InProcess<T> {

@@ -61,6 +61,9 @@ def test_a_damaged_block_is_named_and_never_given_out(tmp_path, tokens, key):
         for batch in loader:
             seen += len(batch["tokens"])
     assert 0 < seen < 1000
+    skipping = tierstream.Loader(tierstream.Dataset(path, key), batch_size=10, on_corrupt="skip")
+    left = sum(len(batch["tokens"]) for batch in skipping)
+    assert left < 1000 and left + skipping.skipped_samples == 1000
     assert shard.name in corrupt.value.path and corrupt.value.kind == "corrupt"
     assert isinstance(corrupt.value, ValueError)
 

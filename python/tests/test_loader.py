@@ -154,6 +154,13 @@ def test_epochs_end_and_streams_do_not(dataset):
     assert [len(next(endless)["tokens"]) for _ in range(9)] == [300, 300, 300, 100] * 2 + [300]
 
 
+def test_shuffles_and_workers(dataset):
+    whole = first_tokens(tierstream.Loader(dataset, batch_size=64, shuffle=True))
+    assert first_tokens(tierstream.Loader(dataset, batch_size=64, shuffle="global", num_workers=5)) == whole
+    blocks = first_tokens(tierstream.Loader(dataset, batch_size=64, shuffle="blocks", shuffle_window_bytes=50_000))
+    assert sorted(blocks) == list(range(SAMPLES)) and blocks != whole
+
+
 def test_two_loops_at_once_are_refused(dataset):
     loader = tierstream.Loader(dataset, batch_size=100)
     first = iter(loader)
@@ -167,6 +174,8 @@ def test_settings_that_make_no_sense_are_refused(dataset):
     for settings, words in (
         ({"batch_size": 0}, "batch size 0"),
         ({"prefetch_factor": 0}, "prefetch factor"),
+        ({"shuffle": "windows"}, "shuffle"),
+        ({"on_corrupt": "ignore"}, "on_corrupt"),
         ({"rank": 3, "world_size": 3}, "rank 3 of 3"),
         ({"rank": 1}, "go together"),
         ({"output": "list"}, "expected one of"),

@@ -12,7 +12,7 @@
 With PyTorch: `tierstream.torch.DataLoader` gives tensors instead. Importing tierstream imports numpy alone.
 """
 
-from ._dataset import Dataset, Field
+from ._dataset import Dataset, Field, Stage
 from ._errors import (
     ClosedError,
     CorruptError,
@@ -26,9 +26,10 @@ from ._errors import (
     RetryError,
     UnsupportedError,
 )
-from ._loader import Loader
-from ._packing import pack
+from ._loader import Loader, Packed, Padded
+from ._packing import Writer, pack
 from ._ragged import Ragged
+from ._store import Store
 from ._tierstream import Batch, Key, __version__
 from .distributed import rank_and_world_size
 
@@ -47,9 +48,14 @@ __all__ = [
     "Loader",
     "MissingError",
     "MisuseError",
+    "Packed",
+    "Padded",
     "Ragged",
     "RetryError",
+    "Stage",
+    "Store",
     "UnsupportedError",
+    "Writer",
     "__version__",
     "pack",
     "rank_and_world_size",

@@ -1,20 +1,14 @@
-"""Data sets: opened once per process, whatever forks or pickles them."""
+"""Data sets, whole and in parts: opened once per process, whatever forks or pickles them."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-
-from ._errors import misuse
-from ._keys import KeySource, open_keys
-from ._tierstream import Key, Source
-
-Path = Union[str, "os.PathLike[str]"]
-
-#: Memory for opened blocks where the user names none, in bytes.
-L1_BYTES = 128 << 20
+from ._keys import KeySource
+from ._store import Path, Store
+from ._tierstream import Source
 
 
 class Field(NamedTuple):
@@ -28,24 +22,21 @@ class Field(NamedTuple):
     shape: Tuple[int, ...]
 
 
+#: How a part is cut from what it is a part of: the method of `Source`, its arguments, and which of several parts.
+_Cut = Tuple[str, Tuple[Any, ...], Optional[int]]
+
+
 class Dataset:
-    """A packed, sealed data set.
+    """A packed, sealed data set, or a part of one.
 
     Args:
         path: the directory that `tierstream pack`, `tierstream.pack` or `tierstream.Writer` wrote.
-        key: where the key is: a key file, "env:NAME", "cmd:COMMAND" or a `Key`; several of them while keys are rotated.
-            Not needed with `daemon`.
-        passphrase: opens a key file that needs one.
-        l1_bytes: memory for opened blocks, in bytes. A data set that fits is read and decrypted once.
-        l2: directory on fast storage for sealed blocks, or several, over which blocks are striped. One process at a time
-            may have it open: many jobs share it through `daemon`.
-        l2_bytes: how much of it may be used, in bytes; with several directories, of each.
-        daemon: socket of a `tierstream serve`, which then has the keys and the tiers.
-        io_engine: "auto", "io_uring", "psync" or "mmap".
-        allow_rollback: accept a data set older than one that this L2 has seen.
+        key: where the key is: a key file, "env:NAME", "cmd:COMMAND" or a `Key`.
+        store: the store to read through, shared with other data sets. Default: one of its own, with `key` and the other
+            `settings` of `Store` (passphrase, l1_bytes, l2, l2_bytes, daemon, io_engine, allow_rollback).
 
     A data set may be pickled and sent to worker processes, and used after a fork: each process opens it for itself when
-    it first needs it. Keys do not travel: name their source rather than give a `Key`.
+    it first needs it. `dataset[i]` reads one sample; a `Loader` reads many, faster.
     """
 
     def __init__(
@@ -53,53 +44,80 @@ class Dataset:
         path: Path,
         key: "KeySource | Sequence[KeySource] | None" = None,
         *,
-        passphrase: Optional[str] = None,
-        l1_bytes: int = L1_BYTES,
-        l2: "Path | Sequence[Path] | None" = None,
-        l2_bytes: Optional[int] = None,
-        daemon: Optional[Path] = None,
-        io_engine: str = "auto",
-        allow_rollback: bool = False,
+        store: Optional[Store] = None,
+        **settings: Any,
     ) -> None:
-        if (key is None) == (daemon is None):
-            raise misuse(
-                "a data set is opened with a key or through a daemon",
-                "give key='job.key', or daemon='/run/user/1000/tier'; not both",
-            )
-        directories = [] if l2 is None else [l2] if isinstance(l2, (str, os.PathLike)) else list(l2)
-        if directories and l2_bytes is None:
-            raise misuse("l2 without l2_bytes", "say how many bytes of it may be used: l2_bytes=500 << 30")
         self._path = os.path.abspath(os.fspath(path))
-        self._key = key
-        self._passphrase = passphrase
-        self._daemon = None if daemon is None else os.fspath(daemon)
-        self._settings = {
-            "l1_bytes": l1_bytes,
-            "l2": [(os.fspath(directory), l2_bytes) for directory in directories],
-            "io_engine": io_engine,
-            "allow_rollback": allow_rollback,
-        }
+        if store is not None and (key is not None or settings):
+            raise TypeError("a data set of a store takes no settings of its own: give them to the store")
+        self._store = Store(key, _fits=self._path, **settings) if store is None else store
+        self._cuts: Tuple[_Cut, ...] = ()
         self._opened: Optional[Source] = None
         self._source()
 
     def _source(self) -> Source:
         """The data set as opened by this process: a child of a fork opens its own."""
         if self._opened is None or not self._opened.is_ours:
-            if self._daemon is not None:
-                self._opened = Source.of_daemon(self._path, self._daemon)
-            else:
-                keys = open_keys(self._key, self._passphrase)
-                self._opened = Source(self._path, keys, **self._settings)
+            source = self._store._handle().open(self._path)
+            for method, arguments, which in self._cuts:
+                made = getattr(source, method)(*arguments)
+                source = made if which is None else made[which]
+            self._opened = source
         return self._opened
+
+    def _part(self, source: Source, cut: _Cut) -> "Dataset":
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        part._cuts, part._opened = (*self._cuts, cut), source
+        return part
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self._source())
 
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        """Sample `index` as a dict of arrays by field, each of its field's shape."""
+        length = len(self)
+        if index < -length or index >= length:
+            raise IndexError(f"sample {index} of {length}")
+        return self.__getitems__([int(index) % length])[0]
+
+    def __getitems__(self, indexes: Sequence[int]) -> List[Dict[str, Any]]:
+        """These samples, read together: what PyTorch's own DataLoader asks a map-style data set for."""
+        return _samples_of(self._source().read([int(index) for index in indexes]))
+
+    def __iter__(self) -> Iterator[Dict[str, Any]]:
+        """The samples one by one, in order."""
+        for index in range(len(self)):
+            yield self[index]
+
+    def subset(self, start: int, end: int) -> "Dataset":
+        """Samples `start` to `end - 1` of these, as a data set of their own."""
+        return self._part(self._source().subset(start, end), ("subset", (start, end), None))
+
+    def select(self, indexes: Sequence[int]) -> "Dataset":
+        """The samples at `indexes` of these, in this order; 8 bytes of memory each."""
+        kept = [int(index) for index in indexes]
+        return self._part(self._source().select(kept), ("select", (kept,), None))
+
+    def filter(self, keep: Callable[[int, int], bool]) -> "Dataset":
+        """The samples for which `keep(number, bytes)` is true, given each one's number and its length in bytes."""
+        return self.select(self._source().keep(keep))
+
+    def split(self, ratios: Sequence[float], seed: int = 0) -> List["Dataset"]:
+        """Random parts in proportion to `ratios`; every sample is in one of them, the same for the same seed."""
+        parts = self._source().split(list(ratios), seed)
+        return [self._part(part, ("split", (list(ratios), seed), number)) for number, part in enumerate(parts)]
+
     @property
     def path(self) -> str:
         """Where it lies."""
         return self._path
+
+    @property
+    def store(self) -> Store:
+        """What it is read through; give it to the data sets that it is mixed with."""
+        return self._store
 
     @property
     def fields(self) -> List[Field]:
@@ -113,26 +131,31 @@ class Dataset:
 
     def metrics(self) -> Dict[str, Any]:
         """What this process's store has counted so far: hits, bytes and latencies of each tier."""
-        return json.loads(self._source().metrics())
+        return self._store.metrics()
 
     def __getstate__(self) -> Dict[str, Any]:
-        keys = self._key if isinstance(self._key, (list, tuple)) else [self._key]
-        if any(isinstance(key, Key) for key in keys):
-            raise misuse(
-                "a data set that was opened with a Key cannot be sent to another process",
-                "name the key's source instead: key='job.key', 'env:NAME' or 'cmd:COMMAND'",
-            )
-        if self._passphrase is not None:
-            raise misuse(
-                "a data set that was opened with a passphrase cannot be sent to another process",
-                "use a key from 'cmd:COMMAND', or a daemon",
-            )
         return {**self.__dict__, "_opened": None}
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__dict__.update(state)
 
     def __repr__(self) -> str:
-        return f"tierstream.Dataset({self._path!r}, {len(self)} samples)"
+        return f"tierstream.{type(self).__name__}({self._path!r}, {len(self)} samples)"
 
 
+def _samples_of(batch: Any) -> List[Dict[str, Any]]:
+    """A batch as a list of samples: dicts of views."""
+    fields = {name: batch[name] for name in batch.fields}
+    return [{name: values[index] for name, values in fields.items()} for index in range(len(batch))]
+
+
+Mixture = Sequence[Union[Tuple[Dataset, float], "Stage"]]
+
+
+class Stage(NamedTuple):
+    """A part of a curriculum: data sets that are mixed by weights for a number of samples."""
+
+    #: Data sets of one store with their weights, which need not sum to 1.
+    data_sets: Sequence[Tuple[Dataset, float]]
+    #: Samples, over all ranks, after which the next stage begins. None: as many as the data sets have.
+    samples: Optional[int] = None

@@ -66,6 +66,24 @@ impl Loader {
         self.state.clone()
     }
 
+    /// Batches that this rank has left of the epoch it is in; 0 when the next one begins another epoch, or none.
+    #[must_use]
+    pub fn batches_left(&self) -> u64 {
+        self.pipeline.share().batches_left(self.state.epoch, self.state.done)
+    }
+
+    /// Batches of a whole epoch for this rank.
+    #[must_use]
+    pub fn batches_per_epoch(&self) -> u64 {
+        self.pipeline.share().batches_left(0, 0)
+    }
+
+    /// Whether the next batch, the end or an error is there to be taken without waiting.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.over || self.pipeline.is_ready()
+    }
+
     /// How long the last call to `next` waited for its batch.
     #[must_use]
     pub fn last_wait(&self) -> Duration {

@@ -70,6 +70,11 @@ impl Share {
         each - each % self.batch_size
     }
 
+    /// Batches that this rank has left of `epoch` when `done` elements of it are done.
+    pub(crate) fn batches_left(&self, epoch: u64, done: u64) -> u64 {
+        if epoch >= self.num_epochs { 0 } else { self.delivered(done).div_ceil(self.batch_size) }
+    }
+
     /// The batches, from where to begin to the end of the last epoch. They are cut from there on, so that a resumed
     /// epoch has the batches it would have had.
     pub(crate) fn batches(&self) -> impl Iterator<Item = BatchPlan> + Send + use<> {
@@ -158,6 +163,21 @@ mod tests {
         assert!(share(10, Shuffle::Off, 0, (0, 1), 0).check().is_err());
         let none = share(3, Shuffle::Off, 0, (3, 4), 1).check().unwrap_err();
         assert!(none.hint_text().unwrap().contains("fewer ranks"), "{none}");
+    }
+
+    #[test]
+    fn batches_left_are_those_that_come() {
+        for (rank, drop_last) in [(0, false), (2, false), (1, true)] {
+            let share = Share { drop_last, num_epochs: 2, ..share(95, Shuffle::Global, 1, (rank, 3), 10) };
+            let batches: Vec<BatchPlan> = share.batches().collect();
+            for (number, batch) in batches.iter().enumerate() {
+                let (epoch, done, _) = batch.after();
+                let later = batches[number + 1..].iter().filter(|later| later.epoch == epoch).count();
+                assert_eq!(share.batches_left(epoch, done), u64::try_from(later).unwrap());
+            }
+            assert_eq!(share.batches_left(1, 0) * 2, u64::try_from(batches.len()).unwrap());
+            assert_eq!(share.batches_left(2, 0), 0);
+        }
     }
 
     #[test]
