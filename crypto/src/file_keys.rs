@@ -15,6 +15,7 @@ use crate::aead::{Aead, Cipher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::aead;
 use crate::keys::DataKey;
+use crate::sm4::Sm4Schedule;
 
 /// Length of a header MAC in bytes.
 pub const MAC_BYTES: usize = 32;
@@ -24,6 +25,7 @@ pub const COMMITMENT_BYTES: usize = 32;
 /// What a file's data key unfolds to. Dropped, it leaves no key behind.
 pub struct FileKeys {
     block: Box<dyn Aead>,
+    block_key: Zeroizing<Vec<u8>>,
     mac: Zeroizing<[u8; MAC_BYTES]>,
     commitment: [u8; COMMITMENT_BYTES],
     cipher: Cipher,
@@ -48,14 +50,21 @@ impl FileKeys {
         expand("tierstream v1 header", &mut *mac);
         let mut commitment = [0; COMMITMENT_BYTES];
         expand("tierstream v1 commit", &mut commitment);
-        let block = aead(cipher, &block).expect("a derived key of the cipher's length");
-        Self { block, mac, commitment, cipher }
+        let (block, block_key) = (aead(cipher, &block).expect("a derived key of the cipher's length"), block);
+        Self { block, block_key, mac, commitment, cipher }
     }
 
     /// The cipher of the file's blocks, under the file's own key.
     #[must_use]
     pub fn block_cipher(&self) -> &dyn Aead {
         &*self.block
+    }
+
+    /// The expanded key of the file's blocks, for a device that opens them itself; none for ciphers that none does.
+    #[must_use]
+    pub fn device_schedule(&self) -> Option<Sm4Schedule> {
+        let key = (self.cipher == Cipher::Sm4Gcm).then(|| self.block_key.as_slice().try_into().ok())?;
+        key.map(Sm4Schedule::expand)
     }
 
     /// The commitment to write into the header.

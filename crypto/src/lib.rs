@@ -39,3 +39,4 @@ pub use keys::{
     KeyRing, KeyText, PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN, PassphraseCost, PassphraseKey, ROOT_BYTES,
     RootKey, WrappedKey, random_bytes,
 };
+pub use sm4::Sm4Schedule;

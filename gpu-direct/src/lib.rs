@@ -6,7 +6,9 @@
 //! Guarantees: no call into CUDA before the probe found a driver and a device (the libraries abort otherwise); pinned
 //! memory is given back to the driver before it is unmapped. Only the module `cuda` calls the driver.
 
+pub mod cipher;
 mod cuda;
+pub mod kernels;
 mod path;
 mod pinned;
 mod probe;

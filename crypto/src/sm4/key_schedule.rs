@@ -3,7 +3,7 @@
 //! Guarantees that neither look-ups nor branches depend on key or block: the S-boxes of a word are a circuit over its
 //! four bytes. Either takes about 0.4 us, so that no vector instructions are worth their code here.
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Block, sbox};
 
@@ -40,6 +40,19 @@ impl RoundKeys {
     /// The keys in the order of the rounds; the first byte of a word is its highest.
     pub(crate) fn words(&self) -> &[u32; 32] {
         &self.0
+    }
+
+    /// The keys for rounds whose S-boxes are [`sbox::circuit`], which lacks the constants of the S-box: merged in here.
+    pub(super) fn for_circuit(&self) -> Zeroizing<[u32; 32]> {
+        // Without its constant, an S-box leaves `OUTPUT` in all four bytes, which the linear layer turns by two bits:
+        // so the words made by rounds 0 to 3, 8 to 11, ... lack this constant, and the others have lacked it twice.
+        let lack = u32::from_be_bytes([sbox::OUTPUT.rotate_left(2); 4]);
+        Zeroizing::new(std::array::from_fn(|round| {
+            let inputs = round + 1..round + 4;
+            let lacking = inputs.filter(|input| input / 4 % 2 == 1).count();
+            let merged = self.0[round] ^ u32::from_be_bytes([sbox::INPUT; 4]);
+            if lacking % 2 == 1 { merged ^ lack } else { merged }
+        }))
     }
 
     /// One block.

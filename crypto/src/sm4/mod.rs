@@ -20,6 +20,7 @@ mod gfni512;
 mod key_schedule;
 mod portable;
 mod sbox;
+mod schedule;
 #[cfg(target_arch = "x86_64")]
 mod sliced256;
 #[cfg(target_arch = "x86_64")]
@@ -38,6 +39,7 @@ pub(crate) use gfni256::Gfni256;
 pub(crate) use gfni512::Gfni512;
 pub(crate) use key_schedule::RoundKeys;
 pub(crate) use portable::Portable;
+pub use schedule::Sm4Schedule;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use vaes256::Vaes256;
 

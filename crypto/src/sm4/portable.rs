@@ -41,7 +41,7 @@ impl Sm4Kernel for Portable {
     }
 
     fn new(keys: &RoundKeys) -> Self {
-        Self { keys: keys.clone(), planes: spread(keys.words()) }
+        Self { keys: keys.clone(), planes: spread(keys) }
     }
 
     fn encrypt_block(&self, block: Block) -> Block {
@@ -68,18 +68,10 @@ impl Sm4Kernel for Portable {
 }
 
 /// The round keys in the form of the circuit, with the constants of the S-boxes merged in.
-fn spread(round_keys: &[u32; 32]) -> Zeroizing<Vec<RoundKey>> {
-    // Without its constant, an S-box leaves `OUTPUT` in all four bytes, which the linear layer turns by two bits:
-    // so the words made by rounds 0 to 3, 8 to 11, ... lack this constant, and the others have lacked it twice.
-    let lack = u32::from_be_bytes([sbox::OUTPUT.rotate_left(2); 4]);
+fn spread(round_keys: &RoundKeys) -> Zeroizing<Vec<RoundKey>> {
+    let words = round_keys.for_circuit();
     let mut spread = Zeroizing::new(vec![[[0; 4]; 8]; 32]);
-    for (round, (planes, round_key)) in spread.iter_mut().zip(round_keys).enumerate() {
-        let mut word = round_key ^ u32::from_be_bytes([sbox::INPUT; 4]);
-        for input in round + 1..round + 4 {
-            if input / 4 % 2 == 1 {
-                word ^= lack;
-            }
-        }
+    for (planes, word) in spread.iter_mut().zip(&*words) {
         for (bit, bytes) in planes.iter_mut().enumerate() {
             for (byte, plane) in bytes.iter_mut().enumerate() {
                 *plane = 0u64.wrapping_sub(u64::from(word >> (24 - 8 * byte + bit) & 1));
