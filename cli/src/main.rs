@@ -8,6 +8,7 @@ mod bench;
 mod corpus;
 mod demo;
 mod doctor;
+mod export;
 mod inspect;
 mod interrupt;
 mod kernel;
@@ -45,6 +46,7 @@ struct Command {
 enum Verb {
     Demo(demo::Demo),
     Pack(pack::Pack),
+    Export(export::Export),
     Put(objects::Put),
     Get(objects::Get),
     Ls(objects::Ls),
@@ -81,6 +83,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::Demo(demo) => demo.run(),
         Verb::Pack(pack) => pack.run(),
+        Verb::Export(export) => export.run(),
         Verb::Put(put) => put.run(),
         Verb::Get(get) => get.run(),
         Verb::Ls(ls) => ls.run(),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use clap::Args;
 use tierstream_loader::Dtype;
-use tierstream_loader::pack::{Input, Layout, PackConfig, PackProgress, PackReport, pack};
+use tierstream_loader::pack::formats::{self, FormatName, OpenOptions};
+use tierstream_loader::pack::{Input, Layout, PackConfig, PackProgress, PackReport, convert, pack, source};
 use tierstream_storage::Result;
 use tierstream_storage::keys::{Cipher, KeyProvider};
 use tierstream_storage::units::human_bytes;
@@ -16,14 +17,16 @@ use crate::interrupt::Interrupt;
 use crate::key::KeyArgs;
 use crate::output;
 
-/// Pack a directory of files into a sealed data set
+/// Pack files, or a data set of another program, into a sealed data set
 ///
-/// Each file becomes one sample, named by its path. With --sample-bytes the files, in the order of their paths, are
-/// taken as one long text and cut into samples of that length. The data set appears under its name only when it is
-/// complete.
+/// Each file becomes one sample, named by its path; or what the files hold is samples: WebDataset archives, MosaicML MDS
+/// shards, safetensors and NumPy arrays (a row a sample), token files of nanoGPT and llm.c, JSON lines, directories as
+/// classes. Which of them follows from the files' names, unless --format says it. With --sample-bytes the files, in the
+/// order of their paths, are taken as one long text and cut into samples of that length. The data set appears under its
+/// name only when it is complete.
 #[derive(Debug, Args)]
 pub(crate) struct Pack {
-    /// Directory with the files
+    /// File, or directory with the files
     input: PathBuf,
 
     /// Directory to make for the data set
@@ -35,13 +38,26 @@ pub(crate) struct Pack {
     #[command(flatten)]
     seal: SealArgs,
 
+    /// What the files are: files, class-folders, webdataset, mds, safetensors, npy, tokens or jsonl. By default what
+    /// their names say
+    #[arg(long, value_name = "NAME", value_parser = parse::<FormatName>)]
+    format: Option<FormatName>,
+
+    /// Fields to take of each sample, by name: jpg,cls. By default all
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    fields: Option<Vec<String>>,
+
+    /// Tokens of a sample, for token files (.bin)
+    #[arg(long, value_name = "N", conflicts_with = "sample_bytes")]
+    sample_tokens: Option<u64>,
+
     /// Cut the input into samples of this many bytes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["format", "fields"])]
     sample_bytes: Option<u64>,
 
-    /// Type of the samples' elements, with --sample-bytes: u8, u16, i32, f32, ...
-    #[arg(long, value_name = "TYPE", default_value = "u8", value_parser = parse::<Dtype>, requires = "sample_bytes")]
-    dtype: Dtype,
+    /// Type of the elements, with --sample-bytes (default u8) and --sample-tokens (default u16): i32, f32, ...
+    #[arg(long, value_name = "TYPE", value_parser = parse::<Dtype>)]
+    dtype: Option<Dtype>,
 
     /// Replace a data set that is there; the new one is its next generation
     #[arg(long)]
@@ -58,10 +74,9 @@ pub(crate) struct Pack {
 impl Pack {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let keys = self.key.open()?;
-        let input = Input::scan(&self.input)?;
         let layout = match self.sample_bytes {
             None => Layout::PerFile,
-            Some(sample_bytes) => Layout::Cut { sample_bytes, dtype: self.dtype },
+            Some(sample_bytes) => Layout::Cut { sample_bytes, dtype: self.dtype.unwrap_or(Dtype::U8) },
         };
         let config = PackConfig {
             output: without_slash(&self.output),
@@ -69,13 +84,39 @@ impl Pack {
             layout,
             ..config(&self.seal, &self.io)
         };
-        let report = run(&input, &config, &keys, &Interrupt::catch(|| {})?)?;
+        let format = match (self.format, self.sample_bytes, self.sample_tokens) {
+            (Some(format), ..) => format,
+            (None, Some(_), _) => FormatName::Files,
+            (None, None, Some(_)) => FormatName::Tokens,
+            (None, None, None) => FormatName::detect(&self.input)?,
+        };
+        let interrupt = Interrupt::catch(|| {})?;
+        let report = match format {
+            FormatName::Files => run(&Input::scan(&self.input)?, &config, &keys, &interrupt)?,
+            format => self.convert(format, &config, &keys, &interrupt)?,
+        };
         if self.json {
             output::json(&report)?;
         } else {
             output::result(&summary(&report))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Packs what is in another format.
+    fn convert(
+        &self,
+        name: FormatName,
+        config: &PackConfig,
+        keys: &Arc<dyn KeyProvider>,
+        interrupt: &Interrupt,
+    ) -> Result<PackReport> {
+        let options =
+            OpenOptions { fields: self.fields.clone(), sample_tokens: self.sample_tokens, dtype: self.dtype };
+        let format = formats::open(&self.input, name, &options)?;
+        let source = source(&self.input, name, &options, &*format)?;
+        let bytes = format.parts().iter().sum();
+        watched(bytes, config, interrupt, |progress| convert(&*format, &source, config, keys, progress))
     }
 }
 
@@ -102,15 +143,24 @@ pub(crate) fn run(
     keys: &Arc<dyn KeyProvider>,
     interrupt: &Interrupt,
 ) -> Result<PackReport> {
+    watched(input.bytes(), config, interrupt, |progress| pack(input, config, keys, progress))
+}
+
+/// Does `work` on `bytes` of input behind a progress bar.
+fn watched(
+    bytes: u64,
+    config: &PackConfig,
+    interrupt: &Interrupt,
+    work: impl FnOnce(&PackProgress) -> Result<PackReport> + Send,
+) -> Result<PackReport> {
     if !config.cipher.encrypts() {
         output::say(
             "warning: --cipher none: the samples are not encrypted; all who can read the disk can read them",
         );
     }
     let progress = PackProgress::default();
-    let bar = output::byte_bar(input.bytes(), "packing");
-    let work = || pack(input, config, keys, &progress);
-    let packed = interrupt.watch(&bar, &progress.bytes, &progress.stop, work);
+    let bar = output::byte_bar(bytes, "packing");
+    let packed = interrupt.watch(&bar, &progress.bytes, &progress.stop, || work(&progress));
     bar.finish_and_clear();
     packed
 }
@@ -129,6 +179,9 @@ fn summary(report: &PackReport) -> String {
     );
     if report.padded_bytes > 0 {
         text += &format!("the last sample was padded with {} zero bytes\n", report.padded_bytes);
+    }
+    if report.left_over_bytes > 0 {
+        text += &format!("left out: {} at the ends of files\n", human_bytes(report.left_over_bytes));
     }
     if report.left_out > 0 {
         text += &format!("left out: {} links to directories or special files\n", report.left_out);

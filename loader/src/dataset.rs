@@ -180,8 +180,7 @@ impl Dataset {
             let why = format!("sample {sample} of {}", inner.info.records);
             return Err(Error::new(ErrorKind::Misuse, "read", why));
         }
-        let shard = inner.first.partition_point(|first| *first <= sample) - 1;
-        let number = sample - inner.first[shard];
+        let (shard, number) = self.shard_of(sample);
         let range =
             self.index(shard)?.range(number).filter(|range| inner.schema.fits(range.end - range.start));
         let range = range.ok_or_else(|| {
@@ -189,6 +188,12 @@ impl Dataset {
             Error::new(ErrorKind::Corrupt, "read", why).at(Path::new(&inner.info.shards[shard].file))
         })?;
         Ok(PlannedRead { shard, range })
+    }
+
+    /// The shard of the sample of this number, which there is, and its number there.
+    pub(crate) fn shard_of(&self, sample: u64) -> (usize, u64) {
+        let shard = self.inner.first.partition_point(|first| *first <= sample) - 1;
+        (shard, sample - self.inner.first[shard])
     }
 
     fn index(&self, shard: usize) -> Result<&ShardIndex> {

@@ -38,6 +38,7 @@ mod batch;
 mod collate;
 mod dataset;
 mod dtype;
+pub mod export;
 mod index;
 mod loader;
 mod order;

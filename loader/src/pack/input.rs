@@ -55,6 +55,21 @@ impl Input {
         Ok(input)
     }
 
+    /// One file alone.
+    ///
+    /// # Errors
+    /// As the file system says; `Misuse` for a name that is not UTF-8.
+    pub fn of_file(path: &Path) -> Result<Self> {
+        let metadata = std::fs::metadata(path).map_err(|error| Error::io("stat", path, error))?;
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+            Error::new(ErrorKind::Misuse, "list", "the name is not UTF-8").at(path).hint("rename it")
+        })?;
+        let file =
+            InputFile { name: name.to_owned(), bytes: metadata.len(), modified_nanos: modified(&metadata) };
+        let root = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { root, files: vec![file], left_out: 0 })
+    }
+
     /// The same input, without the files that `keep` refuses.
     #[must_use]
     pub fn filter(mut self, keep: impl Fn(&InputFile) -> bool) -> Self {

@@ -4,12 +4,15 @@
 //! same input gives the same samples in the same order, whatever the number of threads. Memory is bounded by the write
 //! buffers, not by the input. The data set appears under its name only when it is complete.
 
+mod convert;
 mod dictionary;
+pub mod formats;
 mod input;
 mod shards;
 mod sink;
 mod writer;
 
+pub use convert::{convert, source};
 pub use input::{Input, InputFile};
 pub use writer::Writer;
 
@@ -27,7 +30,6 @@ use tierstream_storage::{DataSetWriter, Error, ErrorKind, Result, WriteContext};
 
 use crate::dtype::Dtype;
 use crate::schema::{Field, Schema};
-use shards::ShardPlan;
 
 /// How input becomes samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +164,8 @@ pub struct PackReport {
     pub stored_bytes: u64,
     /// Links to directories and special files that were left out.
     pub left_out: u64,
+    /// Bytes of the input that are in no sample: what is left at the end of token files.
+    pub left_over_bytes: u64,
     /// The I/O engine that wrote.
     pub io_engine: String,
 }
@@ -200,7 +204,9 @@ pub fn pack(
     if let Some(dictionary) = &dictionary {
         writer = writer.with_dictionary(dictionary)?;
     }
-    let sealed = write_shards(input, &schema, &plans, &writer, threads, progress)?;
+    let sealed = side_by_side(plans.len(), threads, |number| {
+        shards::write(input, &schema, &plans[number], number, &writer, progress)
+    })?;
     let samples = plans.iter().map(|plan| plan.records).sum();
     let stored_bytes = sealed.iter().map(SealedShard::file_bytes).sum();
     let shards = u64::try_from(sealed.len()).expect("a small number");
@@ -221,6 +227,7 @@ pub fn pack(
         dictionary_bytes: dictionary.map_or(0, |bytes| to_u64(bytes.len())),
         stored_bytes,
         left_out: input.left_out(),
+        left_over_bytes: 0,
         io_engine: (*name).to_owned(),
     })
 }
@@ -261,25 +268,24 @@ fn refuse_output_within_input(input: &Input, config: &PackConfig) -> Result<()> 
     Ok(())
 }
 
-/// Writes all shards; the first error stops the others.
-fn write_shards(
-    input: &Input,
-    schema: &Schema,
-    plans: &[ShardPlan],
-    writer: &DataSetWriter<'_>,
+/// Does `work` for each of `count` numbers on `threads` threads; results in order. The first error stops the others.
+fn side_by_side<T: Send>(
+    count: usize,
     threads: usize,
-    progress: &PackProgress,
-) -> Result<Vec<SealedShard>> {
+    work: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
-    let results: Mutex<Vec<(usize, Result<SealedShard>)>> = Mutex::default();
+    let results: Mutex<Vec<(usize, Result<T>)>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 while !failed.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(plan) = plans.get(number) else { return };
-                    let outcome = shards::write(input, schema, plan, number, writer, progress);
+                    if number >= count {
+                        return;
+                    }
+                    let outcome = work(number);
                     failed.fetch_or(outcome.is_err(), Ordering::Relaxed);
                     results.lock().unwrap_or_else(PoisonError::into_inner).push((number, outcome));
                 }

@@ -211,6 +211,7 @@ impl Writer {
             dictionary_bytes: 0,
             stored_bytes,
             left_out: 0,
+            left_over_bytes: 0,
             io_engine,
         })
     }
