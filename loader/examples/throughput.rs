@@ -21,6 +21,13 @@ fn cpu() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// Anonymous memory of this process, L1 included.
+fn anonymous_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
     let samples = arguments.next().and_then(|number| number.ok()).unwrap_or(60_000);
@@ -55,13 +62,16 @@ fn main() -> Result<()> {
     for batch in build(0, true).build()? {
         drop(batch?);
     }
-    for (name, announced) in [("announced", true), ("plain", false)] {
-        measure(name, build(1, announced).shuffle(true), samples)?;
+    for (name, announced) in [("plain", false), ("announced", true)] {
+        let capacity = measure(name, build(1, announced).shuffle(true), samples, None)?;
+        // A consumer that takes four fifths of what the loader can give.
+        measure(name, build(2, announced).shuffle(true), samples, Some(0.8 * capacity))?;
     }
     Ok(())
 }
 
-fn measure(name: &str, builder: LoaderBuilder, samples: u64) -> Result<()> {
+/// Reads all samples, at `pace` samples a second or as fast as they come. Returns how many came a second.
+fn measure(name: &str, builder: LoaderBuilder, samples: u64, pace: Option<f64>) -> Result<f64> {
     let clock = SystemClock::new();
     let (began, cpu_began) = (clock.now(), cpu());
     let mut loader = builder.build()?;
@@ -73,6 +83,10 @@ fn measure(name: &str, builder: LoaderBuilder, samples: u64) -> Result<()> {
         first.get_or_insert_with(|| clock.now() - began);
         seen += u64::try_from(batch.len()).unwrap_or(0);
         waits.push(loader.last_wait());
+        // Busy, as a consumer is; a sleep would be longer than what is measured.
+        while pace.is_some_and(|pace| (clock.now() - began).as_secs_f64() * pace < seen as f64) {
+            std::hint::spin_loop();
+        }
     }
     let took = clock.now() - began;
     assert_eq!(seen, samples, "each sample once");
@@ -80,11 +94,13 @@ fn measure(name: &str, builder: LoaderBuilder, samples: u64) -> Result<()> {
     let at = |percent: usize| waits[(waits.len() - 1) * percent / 100].as_secs_f64() * 1e6;
     let line = serde_json::json!({
         "loader": name,
+        "pace": pace,
         "samples_per_s": seen as f64 / took.as_secs_f64(),
         "cpu_us_per_sample": (cpu() - cpu_began).as_secs_f64() * 1e6 / seen as f64,
         "first_batch_ms": first.unwrap_or_default().as_secs_f64() * 1e3,
         "wait_us": {"p50": at(50), "p99": at(99)},
+        "anonymous_mb": anonymous_kb() as f64 / 1e3,
     });
     tierstream_storage::testing::tell(&line.to_string());
-    Ok(())
+    Ok(seen as f64 / took.as_secs_f64())
 }
