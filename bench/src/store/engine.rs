@@ -84,8 +84,8 @@ pub(super) fn run(files: &[Arc<DeviceFile>], job: &Job, clock: &dyn Clock) -> Re
     let stripes = u8::try_from(files.len().saturating_sub(1)).unwrap_or(u8::MAX);
     let slots = job.depth * files.len();
     let arena = Arena::new("bench", job.block_bytes, slots, &SharedAllocator { prefer_huge: true })?;
-    let lane_bytes = job.block_bytes * job.depth;
-    let config = ServiceConfig { fast_depth: job.depth, lane_bytes, stripes, ..ServiceConfig::default() };
+    let fast_bytes = job.block_bytes * job.depth;
+    let config = ServiceConfig { fast_depth: job.depth, fast_bytes, stripes, ..ServiceConfig::default() };
     let service = Arc::new(IoService::start(&config, Some(&arena))?);
     let mut loops = Vec::new();
     for (number, file) in (0..).zip(files) {

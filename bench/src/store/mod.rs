@@ -100,11 +100,9 @@ fn raw(bench: &StoreBench, clock: &dyn Clock, report: &mut Report) -> Result<()>
         report.note("the file system takes no O_DIRECT: reads go through the page cache");
     }
     let small = Job { block_bytes: 4 << 10, depth: 32, random: true, window: bench.window };
-    let blocks = Job { block_bytes: 64 << 10, depth: 32, random: false, ..small.clone() };
     let large = Job { block_bytes: 1 << 20, depth: 16, random: false, ..small.clone() };
     let huge = report.huge_pages;
-    let (mut four, mut one, mut middle, mut striped) =
-        (Sides::default(), Sides::default(), Side::default(), Side::default());
+    let (mut four, mut one, mut striped) = (Sides::default(), Sides::default(), Side::default());
     let file = std::slice::from_ref(&scratch.file);
     for round in 0..bench.rounds {
         for (job, sides) in [(&small, &mut four), (&large, &mut one)] {
@@ -117,12 +115,11 @@ fn raw(bench: &StoreBench, clock: &dyn Clock, report: &mut Report) -> Result<()>
                 }
             }
         }
-        middle.push(engine::run(file, &blocks, clock)?);
         if let Some(second) = &second {
             let both = [Arc::clone(&scratch.file), Arc::clone(&second.file)];
             striped.push(engine::run(&both, &small, clock)?);
         }
     }
-    report.raw(four, one, middle, striped);
+    report.raw(four, one, striped);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Through the store: a packed data set read from L2 block by block, and hits in memory.
+//! Through the store: a packed data set read from L2, in turns with the raw engine on the same bytes, and hits in memory.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -7,26 +7,30 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use tierstream_storage::clock::Clock;
+use tierstream_storage::device::{Access, DeviceFile, Directory};
 use tierstream_storage::io::ServiceConfig;
 use tierstream_storage::keys::{Cipher, KeyProvider, RootKey};
-use tierstream_storage::store::Urgency;
 use tierstream_storage::tier::{BlockKey, L2Config};
 use tierstream_storage::units::{to_u64, to_usize};
 use tierstream_storage::{
     DataSetInfo, DataSetWriter, RangeRead, RangeSource, Store, StoreConfig, WriteContext,
 };
 
-use super::StoreBench;
-use super::report::{HitReport, Report, StoreRead};
+use super::engine::{self, Job};
+use super::report::{HitReport, Report, StoreSides};
+use super::{Row, StoreBench};
+use crate::os::Usage;
 use crate::random::Random;
 use crate::{Error, ErrorKind, Result};
 
 pub(super) const BLOCK_BYTES: u32 = 64 << 10;
-/// Much more than L1 holds, so that passes in order find nothing there.
-const PAYLOAD_BYTES: u64 = 64 << 20;
-const SMALL_L1_BYTES: u64 = 8 << 20;
-/// Blocks of one read: many windows of what one call has in flight.
-const READ_BYTES: usize = 4 << 20;
+/// What is read at most; much more than L1 holds, so that passes in order find nothing there.
+const PAYLOAD_BYTES_MAX: u64 = 256 << 20;
+const SMALL_L1_BYTES: u64 = 32 << 20;
+/// Bytes of one call that copies: a large batch.
+const READ_BYTES: usize = 16 << 20;
+/// Bytes in memory for the hits: many times the processor's caches.
+const HIT_BYTES: u64 = 64 << 20;
 /// Hits measured on each thread.
 const HITS: usize = 200_000;
 
@@ -93,10 +97,11 @@ pub(super) fn run(bench: &StoreBench, clock: &Arc<dyn Clock>, report: &mut Repor
     let (set, l2) = (place.path().join("set"), place.path().join("l2"));
     std::fs::create_dir(&l2).map_err(|error| Error::io("create", &l2, error))?;
     let keys = random_keys()?;
+    let payload_bytes = (bench.file_bytes / 4).clamp(HIT_BYTES, PAYLOAD_BYTES_MAX);
     pack(&keys, &set, Cipher::Sm4Gcm, 1, |write| {
         let mut chunk = vec![0; 1 << 20];
         let mut random = Random::new(4);
-        (0..PAYLOAD_BYTES >> 20).try_for_each(|_| {
+        (0..payload_bytes >> 20).try_for_each(|_| {
             random.fill(&mut chunk);
             write(&chunk)
         })
@@ -104,45 +109,91 @@ pub(super) fn run(bench: &StoreBench, clock: &Arc<dyn Clock>, report: &mut Repor
     let config = |l1_bytes| StoreConfig {
         l1_bytes,
         block_bytes: BLOCK_BYTES,
-        l2: vec![L2Config { path: l2.clone(), bytes: 2 * PAYLOAD_BYTES }],
+        l2: vec![L2Config { path: l2.clone(), bytes: 2 * payload_bytes }],
         ..StoreConfig::default()
     };
-
-    let small = config(SMALL_L1_BYTES);
-    let threads = small.codec_threads;
-    let store = Store::open(small, Arc::clone(&keys))?;
+    let store = Store::open(config(SMALL_L1_BYTES), Arc::clone(&keys))?;
     let opened = store.open_data_set(location(&set)?)?;
+    // The first pass fills L2, and may move it into place.
     let mut to = vec![0; READ_BYTES];
-    // The first pass fills L2.
-    pass(&store, &opened, &mut to)?;
-    let (mut best, mut cipher) = (0.0_f64, 0.0_f64);
-    for _ in 0..bench.rounds {
-        let before = store.metrics();
-        let began = clock.now();
-        pass(&store, &opened, &mut to)?;
-        let gbps = PAYLOAD_BYTES as f64 / (clock.now() - began).as_secs_f64() / 1e9;
-        let after = store.metrics();
-        if after.l3.hits > before.l3.hits {
-            report.note(&format!("{} blocks of a pass came from L3", after.l3.hits - before.l3.hits));
-        }
-        best = best.max(gbps);
-        let nanos = (after.open_nanos - before.open_nanos) as f64;
-        cipher = cipher.max((after.open_bytes - before.open_bytes) as f64 / nanos);
-    }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cipher_limit_gbps = cipher * threads.min(cores) as f64;
-    report.store_read = StoreRead { gbps: best, open_gbps: cipher, cipher_limit_gbps };
+    copied(&store, &opened, &mut to)?;
+    through_store(bench, clock, &store, &opened, &set, report)?;
     drop(store);
 
-    let store = Store::open(config(PAYLOAD_BYTES + (64 << 20)), keys)?;
+    let store = Store::open(config(HIT_BYTES + (64 << 20)), keys)?;
     let opened = store.open_data_set(location(&set)?)?;
-    pass(&store, &opened, &mut to)?;
     report.l1_hit_ns = hits(&store, &opened, clock)?;
     Ok(())
 }
 
-/// The whole payload once, in order.
-fn pass(store: &Store, set: &DataSetInfo, to: &mut [u8]) -> Result<()> {
+/// Rounds of the raw engine on the data set's file, at the store's block size and at 1 MiB, and of the store on its L2,
+/// which holds the same bytes: delivered as views, and copied to the caller as the loader does.
+fn through_store(
+    bench: &StoreBench,
+    clock: &Arc<dyn Clock>,
+    store: &Store,
+    set: &DataSetInfo,
+    path: &Path,
+    report: &mut Report,
+) -> Result<()> {
+    let directory = Directory::open(path)?;
+    let shards = std::fs::read_dir(path).map_err(|error| Error::io("list", path, error))?.flatten();
+    // The one shard is the longest file beside the manifest.
+    let shard = shards.max_by_key(|entry| entry.metadata().map_or(0, |metadata| metadata.len()));
+    let shard = shard.map(|entry| entry.file_name()).unwrap_or_default();
+    let file = DeviceFile::open(&directory, &shard.to_string_lossy(), Access::Read)?;
+    let file = std::slice::from_ref(&file);
+    let blocks = Job { block_bytes: BLOCK_BYTES as usize, depth: 32, random: false, window: bench.window };
+    let large = Job { block_bytes: 1 << 20, depth: 16, ..blocks.clone() };
+    let mut sides = StoreSides::default();
+    let mut to = vec![0; READ_BYTES];
+    let before = store.metrics();
+    for _ in 0..bench.rounds {
+        sides.engine_64k.push(engine::run(file, &blocks, &**clock)?);
+        sides.views.push(timed(bench, &**clock, || viewed(store, set))?);
+        sides.engine_1m.push(engine::run(file, &large, &**clock)?);
+        sides.copies.push(timed(bench, &**clock, || copied(store, set, &mut to))?);
+    }
+    let after = store.metrics();
+    if after.l3.hits > before.l3.hits {
+        report.note(&format!("{} blocks came from L3, not from L2", after.l3.hits - before.l3.hits));
+    }
+    let nanos = (after.open_nanos - before.open_nanos) as f64;
+    let cipher = (after.open_bytes - before.open_bytes) as f64 / nanos;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    report.store(sides, cipher, cores);
+    Ok(())
+}
+
+/// Passes for about the time of a window; a row counts blocks of 64 KiB.
+fn timed(bench: &StoreBench, clock: &dyn Clock, mut pass: impl FnMut() -> Result<u64>) -> Result<Row> {
+    let (began, usage) = (clock.now(), Usage::of_process());
+    let mut bytes = 0;
+    while clock.now() - began < bench.window {
+        bytes += pass()?;
+    }
+    let (elapsed, used) = ((clock.now() - began).as_secs_f64(), Usage::of_process().since(usage));
+    let ios = bytes as f64 / f64::from(BLOCK_BYTES);
+    Ok(Row {
+        iops: ios / elapsed,
+        gbps: bytes as f64 / elapsed / 1e9,
+        cpu_us_per_io: (used.user + used.system).as_secs_f64() * 1e6 / ios,
+    })
+}
+
+/// The whole payload once, in order, as views of L1; returns its bytes.
+fn viewed(store: &Store, set: &DataSetInfo) -> Result<u64> {
+    let mut bytes = 0;
+    for view in store.views(set, 0, 0..set.payload_bytes)? {
+        let view = view?;
+        black_box(view.first());
+        bytes += to_u64(view.len());
+    }
+    Ok(bytes)
+}
+
+/// The whole payload once, in order, copied to `to` by calls of its length; returns its bytes.
+fn copied(store: &Store, set: &DataSetInfo, to: &mut [u8]) -> Result<u64> {
     let mut start = 0;
     while start < set.payload_bytes {
         let len = (set.payload_bytes - start).min(to_u64(to.len()));
@@ -151,17 +202,19 @@ fn pass(store: &Store, set: &DataSetInfo, to: &mut [u8]) -> Result<()> {
         start += len;
     }
     black_box(to);
-    Ok(())
+    Ok(start)
 }
 
 /// Views of random blocks, all of which are in memory, on one thread and then on two.
 fn hits(store: &Store, set: &DataSetInfo, clock: &Arc<dyn Clock>) -> Result<HitReport> {
     let file = store.files(set)?[0];
-    let blocks = set.payload_bytes / u64::from(BLOCK_BYTES);
+    let blocks = HIT_BYTES / u64::from(BLOCK_BYTES);
+    for view in store.views(set, 0, 0..HIT_BYTES)? {
+        drop(view?);
+    }
     let view = |random: &mut Random| -> Result<()> {
         let block = u32::try_from(random.below(blocks)).expect("fewer than 2^32 blocks");
-        let ticket = store.fetch(BlockKey { file, block }, Urgency::DEMAND)?;
-        let block = ticket.and_then(|ticket| ticket.try_get()).transpose()?;
+        let block = store.view(BlockKey { file, block });
         let block = block.ok_or_else(|| Error::new(ErrorKind::Retry, "read", "a block left memory"))?;
         black_box(block[0]);
         Ok(())

@@ -17,6 +17,13 @@ pub struct Row {
     pub cpu_us_per_io: f64,
 }
 
+impl Row {
+    /// Cores that were busy.
+    pub(super) fn cores(&self) -> f64 {
+        self.iops * self.cpu_us_per_io / 1e6
+    }
+}
+
 /// Time from asking for a block in memory to its first byte.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct HitReport {
@@ -30,16 +37,48 @@ pub struct HitReport {
     pub two_threads: f64,
 }
 
-/// Reading through the store: looked up, read from L2, opened and delivered.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+/// Reading through the store: looked up, read from L2, opened and delivered; in turns with the raw engine on the same
+/// bytes.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct StoreRead {
-    /// Plain gigabytes delivered per second.
+    /// Plain gigabytes per second delivered as views of L1: nothing is copied, as the engine copies nothing.
     pub gbps: f64,
+    /// Cores that was done with.
+    pub cores: f64,
+    /// Plain gigabytes per second copied to the caller, 16 MiB a call, as the loader fills batches.
+    pub copied_gbps: f64,
+    /// Cores that was done with.
+    pub copied_cores: f64,
+    /// The raw engine in the same rounds: reads of 64 KiB, 32 in flight.
+    pub engine_64k_gbps: f64,
+    /// Cores that was done with.
+    pub engine_64k_cores: f64,
+    /// The raw engine in the same rounds: reads of 1 MiB, 16 in flight.
+    pub engine_1m_gbps: f64,
+    /// Cores that was done with.
+    pub engine_1m_cores: f64,
     /// Stored gigabytes opened per second of one core: decryption alone.
     pub open_gbps: f64,
-    /// What all codec threads could open per second at that rate.
+    /// What all cores could open per second at that rate if they did nothing else.
     pub cipher_limit_gbps: f64,
+    /// What the machine could deliver if reads took the engine's CPU time at 1 MiB and blocks that of the cipher, on all
+    /// cores: at a rate near this one the processor is the limit, not the device.
+    pub cpu_limit_gbps: f64,
+    /// What keeps it from being faster: "device" or "CPU".
+    pub limit: &'static str,
 }
+
+/// Rounds of the store and the engine on the same bytes.
+#[derive(Debug, Default)]
+pub(super) struct StoreSides {
+    pub(super) views: Side,
+    pub(super) copies: Side,
+    pub(super) engine_64k: Side,
+    pub(super) engine_1m: Side,
+}
+
+/// With more of the processor than this in use, the processor is the limit.
+const CPU_EXHAUSTED: f64 = 0.85;
 
 /// Percentages of L1 that hold no bytes of a tensor.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -93,8 +132,13 @@ pub struct Ratios {
     pub gbps_1m: Option<f64>,
     /// Two devices over one, 4 KiB.
     pub striped_4k: Option<f64>,
-    /// Through the store over the raw engine at 64 KiB.
+    /// Views through the store over the raw engine at 64 KiB, the length of the store's blocks: at least 0.9 is the aim
+    /// where the cipher is not the limit.
     pub store_read: Option<f64>,
+    /// The same over the raw engine at 1 MiB, the longest read that the store makes.
+    pub store_read_1m: Option<f64>,
+    /// Copied through the store over the raw engine at 64 KiB.
+    pub store_copied: Option<f64>,
 }
 
 /// The whole report.
@@ -134,7 +178,8 @@ pub struct Report {
     pub huge_pages: bool,
     /// What a reader of the numbers has to know.
     pub notes: Vec<String>,
-    /// Every round: engine 4k, fio 4k, engine 1m, fio 1m, engine 64k, striped 4k.
+    /// Every round: engine 4k, fio 4k, engine 1m, fio 1m, striped 4k; then on the data set's bytes: engine 64k, engine 1m,
+    /// store as views, store copied.
     rounds: Vec<Side>,
 }
 
@@ -182,11 +227,37 @@ impl Report {
         self.notes.push(note.to_owned());
     }
 
-    pub(super) fn raw(&mut self, four: Sides, one: Sides, middle: Side, striped: Side) {
+    pub(super) fn raw(&mut self, four: Sides, one: Sides, striped: Side) {
         (self.engine_4k, self.fio_4k) = (four.engine.median(), four.fio.median());
         (self.engine_1m, self.fio_1m) = (one.engine.median(), one.fio.median());
-        (self.engine_64k, self.striped_4k) = (middle.median(), striped.median());
-        self.rounds = vec![four.engine, four.fio, one.engine, one.fio, middle, striped];
+        self.striped_4k = striped.median();
+        self.rounds = vec![four.engine, four.fio, one.engine, one.fio, striped];
+    }
+
+    /// What reading through the store gave, with `open_gbps` of the cipher on one core of `cores`.
+    pub(super) fn store(&mut self, sides: StoreSides, open_gbps: f64, cores: usize) {
+        let of = |side: &Side| side.median().map_or((0.0, 0.0), |row| (row.gbps, row.cores()));
+        let ((gbps, used), (copied_gbps, copied_cores)) = (of(&sides.views), of(&sides.copies));
+        let (engine_64k, engine_1m) = (of(&sides.engine_64k), of(&sides.engine_1m));
+        let all = cores as f64;
+        // Core-seconds for a gigabyte.
+        let needed = engine_1m.1 / engine_1m.0 + 1.0 / open_gbps;
+        self.store_read = StoreRead {
+            gbps,
+            cores: used,
+            copied_gbps,
+            copied_cores,
+            engine_64k_gbps: engine_64k.0,
+            engine_64k_cores: engine_64k.1,
+            engine_1m_gbps: engine_1m.0,
+            engine_1m_cores: engine_1m.1,
+            open_gbps,
+            cipher_limit_gbps: open_gbps * all,
+            cpu_limit_gbps: all / needed,
+            limit: if used > CPU_EXHAUSTED * all { "CPU" } else { "device" },
+        };
+        self.engine_64k = sides.engine_64k.median();
+        self.rounds.extend([sides.engine_64k, sides.engine_1m, sides.views, sides.copies]);
     }
 
     pub(super) fn finish(&mut self) {
@@ -199,7 +270,9 @@ impl Report {
             cpu_4k: over(cpu(self.engine_4k), cpu(self.fio_4k)),
             gbps_1m: over(gbps(self.engine_1m), gbps(self.fio_1m)),
             striped_4k: over(iops(self.striped_4k), iops(self.engine_4k)),
-            store_read: over(Some(self.store_read.gbps), gbps(self.engine_64k)),
+            store_read: over(Some(self.store_read.gbps), Some(self.store_read.engine_64k_gbps)),
+            store_read_1m: over(Some(self.store_read.gbps), Some(self.store_read.engine_1m_gbps)),
+            store_copied: over(Some(self.store_read.copied_gbps), Some(self.store_read.engine_64k_gbps)),
         };
         // Microseconds per read are cores per million reads a second.
         self.cores_per_million_iops = cpu(self.engine_4k);
@@ -232,11 +305,18 @@ impl fmt::Display for Report {
         line("engine 64k", self.engine_64k)?;
         line("engine 1m", self.engine_1m)?;
         line("fio 1m", self.fio_1m)?;
-        let StoreRead { gbps, open_gbps, cipher_limit_gbps } = self.store_read;
+        let of = &self.store_read;
+        let mut through = |name: &str, gbps: f64, cores: f64| {
+            writeln!(f, "{name:<14} {gbps:>24.2} GB/s on {cores:.2} cores")
+        };
+        through("store, views", of.gbps, of.cores)?;
+        through("store, copied", of.copied_gbps, of.copied_cores)?;
+        through("  engine 64k", of.engine_64k_gbps, of.engine_64k_cores)?;
+        through("  engine 1m", of.engine_1m_gbps, of.engine_1m_cores)?;
         writeln!(
             f,
-            "{:<14} {gbps:.2} GB/s (cipher {open_gbps:.2} GB/s a core, at most {cipher_limit_gbps:.2})",
-            "store read"
+            "{:<14} {}; the cipher opens {:.2} GB/s a core, reads and cipher at most {:.2} GB/s on all",
+            "  limit", of.limit, of.open_gbps, of.cpu_limit_gbps
         )?;
         let HitReport { p50, p99, clock, two_threads } = self.l1_hit_ns;
         writeln!(
@@ -253,13 +333,16 @@ impl fmt::Display for Report {
         if let Some(cores) = self.cores_per_million_iops {
             writeln!(f, "{:<14} {cores:.2} cores", "1 M IOPS cost")?;
         }
-        let Ratios { iops_4k, cpu_4k, gbps_1m, striped_4k, store_read } = self.ratios;
+        let Ratios { iops_4k, cpu_4k, gbps_1m, striped_4k, store_read, store_read_1m, store_copied } =
+            self.ratios;
         let ratios = [
             ("4k IOPS / fio", iops_4k),
             ("4k CPU / fio", cpu_4k),
             ("1m GB/s / fio", gbps_1m),
             ("striped / one", striped_4k),
-            ("store / engine", store_read),
+            ("store / 64k", store_read),
+            ("store / 1m", store_read_1m),
+            ("copied / 64k", store_copied),
         ];
         for (name, ratio) in ratios {
             if let Some(ratio) = ratio {

@@ -1,6 +1,7 @@
 //! A value behind a lock, and those who wait for it to change.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use super::Bell;
 pub struct Monitor<T> {
     value: Mutex<T>,
     changed: Condvar,
+    // Changed under the lock, so that who changed the value under it sees all who wait: waking nobody is a system call.
+    waiters: AtomicUsize,
     bell: Bell,
 }
 
@@ -23,7 +26,12 @@ impl<T> Monitor<T> {
     /// Guards `value`.
     #[must_use]
     pub fn new(value: T) -> Self {
-        Self { value: Mutex::new(value), changed: Condvar::new(), bell: Bell::new() }
+        Self {
+            value: Mutex::new(value),
+            changed: Condvar::new(),
+            waiters: AtomicUsize::new(0),
+            bell: Bell::new(),
+        }
     }
 
     /// The value, for this thread alone.
@@ -31,16 +39,24 @@ impl<T> Monitor<T> {
         self.value.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes one who waits.
+    fn anybody_waits(&self) -> bool {
+        self.waiters.load(Ordering::SeqCst) > 0
+    }
+
+    /// Wakes one who waits for what was changed under the lock before.
     pub fn notify_one(&self) {
-        self.changed.notify_one();
+        if self.anybody_waits() {
+            self.changed.notify_one();
+        }
         // On a simulated host all look: who finds nothing waits on.
         self.bell.ring();
     }
 
-    /// Wakes all who wait.
+    /// Wakes all who wait for what was changed under the lock before.
     pub fn notify_all(&self) {
-        self.changed.notify_all();
+        if self.anybody_waits() {
+            self.changed.notify_all();
+        }
         self.bell.ring();
     }
 
@@ -60,12 +76,16 @@ impl<T> Monitor<T> {
             Some(None) => return self.lock(),
             None => {}
         }
-        match timeout {
-            None => self.changed.wait_while(self.lock(), condition).unwrap_or_else(PoisonError::into_inner),
+        let guard = self.lock();
+        self.waiters.fetch_add(1, Ordering::SeqCst);
+        let guard = match timeout {
+            None => self.changed.wait_while(guard, condition).unwrap_or_else(PoisonError::into_inner),
             Some(timeout) => {
-                let waited = self.changed.wait_timeout_while(self.lock(), timeout, condition);
+                let waited = self.changed.wait_timeout_while(guard, timeout, condition);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
-        }
+        };
+        self.waiters.fetch_sub(1, Ordering::SeqCst);
+        guard
     }
 }

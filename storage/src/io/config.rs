@@ -93,8 +93,10 @@ pub struct ServiceConfig {
     pub fast_depth: usize,
     /// Operations in flight on the slow lane.
     pub slow_depth: usize,
-    /// Bytes in flight on each lane.
-    pub lane_bytes: usize,
+    /// Bytes in flight on each fast lane.
+    pub fast_bytes: usize,
+    /// Bytes in flight on the slow lane.
+    pub slow_bytes: usize,
     /// Which reads of the slow lane become one.
     pub slow_merge: MergeLimits,
     /// How many reads of the slow lane are put in the order of their places: see [`LaneLimits::sweep`].
@@ -106,15 +108,16 @@ pub struct ServiceConfig {
 impl Default for ServiceConfig {
     fn default() -> Self {
         // 32 reaches the cap of one NVMe queue with one thread; a disk sorts a handful, and more would only add latency
-        // to a demand read behind them. 16 MiB are 3 ms of an NVMe and 100 ms of a disk: longer reads queue with us,
-        // where a demand overtakes them, and not in the device.
+        // to a demand read behind them. 4 MiB are a millisecond of an NVMe, several times what it needs to be busy, and
+        // 16 MiB 100 ms of a disk: what is longer queues with us, where a demand overtakes it, and not in the device.
         // A sweep over 64 reads takes a disk 0.4 s: as late as a read can come that was the most urgent. Half as many make
         // the head's ways twice as long.
         Self {
             engine: EngineChoice::Auto,
             fast_depth: 32,
             slow_depth: 8,
-            lane_bytes: 16 << 20,
+            fast_bytes: 4 << 20,
+            slow_bytes: 16 << 20,
             slow_merge: MergeLimits::DISK,
             slow_sweep: 64,
             stripes: 0,
@@ -132,7 +135,7 @@ impl ServiceConfig {
         let slow = lane == Lane::Slow.index();
         LaneLimits {
             depth: if slow { self.slow_depth } else { self.fast_depth },
-            bytes: self.lane_bytes,
+            bytes: if slow { self.slow_bytes } else { self.fast_bytes },
             merge: if slow { self.slow_merge } else { MergeLimits::NVME },
             sweep: if slow { self.slow_sweep } else { 0 },
         }

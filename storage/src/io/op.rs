@@ -48,6 +48,8 @@ pub struct Op {
     pub done: usize,
     /// Given back with the completion; the engine does not look at it.
     pub tag: u64,
+    /// How many further numbers behind `tag` name the request as well, to [`IoService::raise`](super::IoService::raise).
+    pub more_tags: u64,
 }
 
 impl Op {
@@ -66,12 +68,17 @@ impl Op {
     /// Makes completed writes of `file` durable.
     #[must_use]
     pub fn sync(file: Arc<DeviceFile>) -> Self {
-        Self { kind: OpKind::Sync, file, offset: 0, buf: None, len: 0, done: 0, tag: 0 }
+        Self { kind: OpKind::Sync, file, offset: 0, buf: None, len: 0, done: 0, tag: 0, more_tags: 0 }
     }
 
     fn transfer(kind: OpKind, file: Arc<DeviceFile>, offset: u64, len: usize, buf: Slot) -> Self {
         assert!(len <= buf.len(), "{len} bytes do not fit a slot of {}", buf.len());
-        Self { kind, file, offset, buf: Some(buf), len, done: 0, tag: 0 }
+        Self { kind, file, offset, buf: Some(buf), len, done: 0, tag: 0, more_tags: 0 }
+    }
+
+    /// Whether `tag` is one of its names.
+    pub(super) fn is_named(&self, tag: u64) -> bool {
+        tag.checked_sub(self.tag).is_some_and(|behind| behind <= self.more_tags)
     }
 
     /// Bytes still to transfer.

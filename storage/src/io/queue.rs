@@ -188,7 +188,10 @@ impl LaneQueue {
     pub(super) fn raise(&mut self, tag: u64, priority: Priority) {
         // Rare (a demand meets its own announced read), and the queue is bounded by the buffers there are.
         let found = self.slab.iter_mut().enumerate().find_map(|(index, waiting)| {
-            waiting.as_mut().filter(|waiting| waiting.request.op.tag == tag).map(|waiting| (index, waiting))
+            waiting
+                .as_mut()
+                .filter(|waiting| waiting.request.op.is_named(tag))
+                .map(|waiting| (index, waiting))
         });
         let Some((index, waiting)) = found.filter(|(_, waiting)| waiting.request.priority > priority) else {
             return;

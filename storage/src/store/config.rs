@@ -67,6 +67,9 @@ impl Default for StoreConfig {
 /// Fewer blocks than this in L1 and reads wait for each other.
 const L1_BLOCKS_MIN: u64 = 16;
 
+/// Buffers for reads of several blocks at once: four of 1 MiB, which keep a fast device busy.
+const LONG_READS_BYTES: u32 = 8 << 20;
+
 impl StoreConfig {
     /// Blocks that fit L1.
     ///
@@ -88,9 +91,11 @@ impl StoreConfig {
     }
 
     /// Buffers for sealed bytes: one for each operation in flight, one for each thread that opens a block, and as many
-    /// again that wait for their turn or are being written to L2.
+    /// again that wait for their turn or are being written to L2; and those of long reads.
     pub(super) fn io_slots(&self) -> usize {
-        2 * (self.io.fast_depth * self.l2.len().max(1) + self.io.slow_depth + self.codec_threads)
+        let singles =
+            2 * (self.io.fast_depth * self.l2.len().max(1) + self.io.slow_depth + self.codec_threads);
+        singles + to_usize(u64::from(LONG_READS_BYTES / self.block_bytes))
     }
 
     /// The I/O service with a lane for each device of L2.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -31,7 +32,9 @@ use crate::tier::{
 use crate::units::{to_u64, to_usize};
 
 /// Buffers that announced and predicted reads leave for those that somebody waits for.
-const DEMAND_RESERVE: usize = 8;
+pub(super) const DEMAND_RESERVE: usize = 8;
+/// Working memories that are kept for the next who waits and opens blocks meanwhile.
+const HELPERS_KEPT: usize = 16;
 /// Where blocks lie: on huge pages, from the machine's pool where it has one.
 const PAGES: SharedAllocator = SharedAllocator { prefer_huge: true };
 /// How long a store that closes lets devices finish: many times what a full queue takes on an HDD (100 reads at 150 a
@@ -92,7 +95,13 @@ pub(super) struct Core {
     pub(super) data_sets: RwLock<Vec<Arc<[FileNo]>>>,
     pub(super) opened_at: Duration,
     pub(super) dictionaries: Mutex<Vec<Weak<Dictionary>>>,
+    // Held by who has blocks written to L2, so that those of one read lie side by side there.
+    pub(super) admitting: Mutex<()>,
     codec: Sender<Job>,
+    // The other end of `codec`, for who waits for a block and has nothing better to do than to open some.
+    jobs: Receiver<Job>,
+    // Working memory of those.
+    helpers: Mutex<Vec<Scratch>>,
 }
 
 struct Threads {
@@ -224,7 +233,10 @@ impl Store {
             data_sets: RwLock::default(),
             opened_at: config.clock.now(),
             dictionaries: Mutex::default(),
+            admitting: Mutex::default(),
             codec,
+            jobs: jobs.clone(),
+            helpers: Mutex::default(),
             config,
         });
         if core.objects.is_some() {
@@ -314,6 +326,18 @@ impl Store {
     pub fn fetch(&self, key: BlockKey, urgency: Urgency) -> Result<Option<Ticket>> {
         self.core.fetch(key, urgency)
     }
+
+    /// Adjacent blocks of a file, or the promises of them, in order: what lies side by side on a device is read as one.
+    /// Fewer than asked for when room is short, and those of [`RUN_BYTES`](super::RUN_BYTES) at most; none at all only
+    /// when there is no room for a fetch that may not wait.
+    ///
+    /// # Errors
+    /// As [`Store::fetch`].
+    pub fn fetch_run(&self, file: FileNo, blocks: Range<u32>, urgency: Urgency) -> Result<Vec<Ticket>> {
+        let mut tickets = Vec::with_capacity(blocks.len().min(self.core.run_blocks()));
+        self.core.fetch_run(file, blocks, urgency, |_, ticket| tickets.push(ticket))?;
+        Ok(tickets)
+    }
 }
 
 /// Where the settings ask for it: without it the store is as good, so that a failure is only said.
@@ -346,9 +370,7 @@ fn start_codec_threads(count: usize, jobs: &Receiver<Job>) -> Result<Vec<JoinHan
         let jobs = jobs.clone();
         let mut scratch = Scratch::new()?;
         let run = move || {
-            while let Ok(Job::Arrived { load, from, outcome, buf }) = jobs.recv() {
-                load.arrived(&from, outcome, buf, &mut scratch);
-            }
+            while jobs.recv().is_ok_and(|job| job.run(&mut scratch)) {}
         };
         let thread = spawn(&format!("tier-codec-{number}"), run)
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("no codec thread: {error}")))?;
@@ -368,6 +390,39 @@ impl Core {
         // The channel has room for every buffer; only a store whose codec threads are gone refuses, and then the load
         // ends its flight when it is dropped.
         drop(self.codec.try_send(job));
+    }
+
+    /// The block of `ticket`, for somebody who waits: opens what has arrived while no codec thread gets to it, which saves
+    /// two changes of thread for a block, and sleeps when there is nothing to open.
+    pub(super) fn wait_for(&self, ticket: &Ticket) -> Result<BlockRef> {
+        let mut scratch = None;
+        let block = loop {
+            if let Some(block) = ticket.try_get() {
+                break block;
+            }
+            let Ok(job) = self.jobs.try_recv() else { break ticket.wait(self.config.patience) };
+            if matches!(job, Job::Stop) {
+                self.hand_over(job);
+                break ticket.wait(self.config.patience);
+            }
+            let scratch = match &mut scratch {
+                Some(scratch) => scratch,
+                none => none.insert(self.helper()?),
+            };
+            job.run(scratch);
+        };
+        if let Some(scratch) = scratch {
+            let mut helpers = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+            if helpers.len() < HELPERS_KEPT {
+                helpers.push(scratch);
+            }
+        }
+        block
+    }
+
+    fn helper(&self) -> Result<Scratch> {
+        let kept = self.helpers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.map_or_else(Scratch::new, Ok)
     }
 
     pub(super) fn reader(&self) -> Reader<'_> {
@@ -406,8 +461,7 @@ impl Core {
         let demand = urgency.priority == Priority::Demand;
         if let Some(ticket) = self.l1.get(key) {
             if demand && ticket.try_get().is_none() {
-                let fast = (0..self.config.l2.len()).map(Lane::fast);
-                fast.chain([Lane::Slow]).for_each(|lane| self.io.raise(lane, key.tag(), Priority::Demand));
+                self.raise(key);
             }
             return Ok(Some(ticket));
         }
@@ -437,8 +491,14 @@ impl Core {
         }
     }
 
+    /// Somebody waits for a block that is on its way: if its read is still queued, it goes ahead of what nobody waits for.
+    pub(super) fn raise(&self, key: BlockKey) {
+        let fast = (0..self.config.l2.len()).map(Lane::fast);
+        fast.chain([Lane::Slow]).for_each(|lane| self.io.raise(lane, key.tag(), Priority::Demand));
+    }
+
     /// An L1 slot for `key`; a demand waits for one.
-    fn l1_room(&self, key: BlockKey, demand: bool) -> Result<Option<Lookup>> {
+    pub(super) fn l1_room(&self, key: BlockKey, demand: bool) -> Result<Option<Lookup>> {
         let clock = &self.config.clock;
         let deadline = clock.now() + self.config.patience;
         loop {

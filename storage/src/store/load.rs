@@ -1,10 +1,11 @@
 //! Loading a block: read its sealed bytes from L2 or L3, authenticate and open them into an L1 slot, offer them to L2.
 //!
 //! Reads run on the I/O thread, opening on the codec threads; a load passes between them by channels that have room for
-//! every buffer there is, so that no thread ever waits for another's queue. A load that is lost on the way (shutdown)
-//! still ends its flight, with `Closed`.
+//! every buffer there is, so that no thread ever waits for another's queue. Blocks that lie side by side are read as one
+//! and opened out of one buffer; when that read fails each is read by itself, so that an error names the block it belongs
+//! to. A load that is lost on the way (shutdown) still ends its flight, with `Closed`.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::core::Core;
@@ -16,7 +17,7 @@ use crate::format::BlockKind;
 use crate::host::Mistake;
 use crate::io::{Lane, Op, Priority, Request};
 use crate::metrics::TierName;
-use crate::tier::{Blank, BlockKey, Flight, L2Block, SealedPlace};
+use crate::tier::{Blank, BlockKey, Flight, L2Block, Reservation, SealedPlace};
 use crate::units::to_u64;
 
 /// Reads of one block from L3 before its error is final: one more than once, because a transfer can go wrong between
@@ -30,7 +31,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    fn place(&self) -> &SealedPlace {
+    pub(super) fn place(&self) -> &SealedPlace {
         match self {
             Self::L2(block) => &block.place,
             Self::L3(place) => place,
@@ -62,12 +63,125 @@ pub(super) struct Load {
     asked_at: Duration,
 }
 
+/// Blocks that a codec thread opens before it looks for other work: enough to pay for waking it, few enough that two
+/// threads share a read of 1 MiB.
+const JOB_BLOCKS: usize = 4;
+
+/// A load whose read ended.
+pub(super) struct Arrived {
+    load: Load,
+    from: Source,
+    outcome: Result<()>,
+    buf: Option<Slot>,
+}
+
 /// What the I/O thread hands to the codec threads.
 pub(super) enum Job {
-    /// A read ended.
-    Arrived { load: Load, from: Source, outcome: Result<()>, buf: Option<Slot> },
+    /// A read of one block ended.
+    One(Arrived),
+    /// A read of several ended, of which these are some.
+    Several(Vec<Arrived>),
     /// No more jobs will come.
     Stop,
+}
+
+impl Job {
+    /// Does it, on a codec thread; false when no more will come.
+    pub(super) fn run(self, scratch: &mut Scratch) -> bool {
+        let open = |Arrived { load, from, outcome, buf }: Arrived, scratch: &mut Scratch| {
+            let core = Arc::clone(&load.core);
+            (core, load.arrived(from, outcome, buf, scratch))
+        };
+        match self {
+            Self::One(arrived) => {
+                if let (core, Some(offer)) = open(arrived, scratch) {
+                    offer_to_l2(&core, [offer]);
+                }
+            }
+            Self::Several(several) => {
+                // Offered together, so that they lie side by side there as well.
+                let opened: Vec<_> = several.into_iter().map(|arrived| open(arrived, scratch)).collect();
+                let Some(core) = opened.first().map(|(core, _)| Arc::clone(core)) else { return true };
+                offer_to_l2(&core, opened.into_iter().filter_map(|(_, offer)| offer));
+            }
+            Self::Stop => return false,
+        }
+        true
+    }
+}
+
+/// Loads whose sealed bytes lie side by side, each where the one before ends.
+pub(super) struct Run {
+    loads: Vec<(Load, Source)>,
+    bytes: usize,
+}
+
+impl Run {
+    pub(super) fn new(load: Load, from: Source) -> Self {
+        let bytes = from.place().len;
+        Self { loads: vec![(load, from)], bytes }
+    }
+
+    /// Takes a load that begins where the run ends, or gives it back.
+    pub(super) fn extend(&mut self, load: Load, from: Source) -> Option<(Load, Source)> {
+        let (_, last) = self.loads.last()?;
+        let (last, next) = (last.place(), from.place());
+        if !Arc::ptr_eq(&last.file, &next.file) || last.offset + to_u64(last.len) != next.offset {
+            return Some((load, from));
+        }
+        self.bytes += next.len;
+        self.loads.push((load, from));
+        None
+    }
+
+    /// Reads all of them as one into bytes cut from `buf`, which has enough.
+    pub(super) fn start(mut self, buf: &mut Slot) {
+        let buf = buf.cut(self.bytes);
+        if self.loads.len() == 1
+            && let Some((load, from)) = self.loads.pop()
+        {
+            return load.read(from, buf);
+        }
+        let Some((first, from)) = self.loads.first() else { return };
+        let (core, place) = (Arc::clone(&first.core), from.place());
+        let mut op = Op::read(Arc::clone(&place.file), place.offset, self.bytes, buf);
+        let tags = || self.loads.iter().map(|(load, _)| load.key.tag());
+        op.tag = tags().min().unwrap_or(0);
+        op.more_tags = tags().max().unwrap_or(0) - op.tag;
+        let (lane, priority, deadline) = (first.lane(from), first.priority, first.deadline);
+        let now = core.config.clock.now();
+        self.loads.iter_mut().for_each(|(load, _)| load.asked_at = now);
+        let done = Box::new(move |op: Option<Op>, outcome: Result<()>| {
+            self.arrived(op.and_then(|op| op.buf), &outcome);
+        });
+        core.io.submit(Request { op, lane, priority, deadline, done });
+    }
+
+    /// On the I/O thread: hands out what was read.
+    fn arrived(self, buf: Option<Slot>, outcome: &Result<()>) {
+        let Some(core) = self.loads.first().map(|(load, _)| Arc::clone(&load.core)) else { return };
+        let mut buf = buf;
+        // What is to lie side by side on L2 is one job; an L3 is too slow to keep a second thread busy.
+        let for_l2 = core.l2.is_some() && self.loads.iter().any(|(_, from)| matches!(from, Source::L3(_)));
+        let job_blocks = if for_l2 { self.loads.len() } else { JOB_BLOCKS };
+        let mut several = Vec::with_capacity(job_blocks.min(self.loads.len()));
+        let mut left = self.loads.len();
+        for (load, from) in self.loads {
+            let own = buf.as_mut().map(|buf| buf.cut(from.place().len));
+            left -= 1;
+            match (own, outcome) {
+                // As one it could not be read: by itself, unless the store is closing.
+                (Some(own), Err(error)) if error.kind() != ErrorKind::Closed => load.read(from, own),
+                (own, outcome) => {
+                    several.push(Arrived { load, from, outcome: outcome.clone(), buf: own });
+                    if several.len() == job_blocks || left == 0 {
+                        let next = Vec::with_capacity(job_blocks.min(left));
+                        core.hand_over(Job::Several(std::mem::replace(&mut several, next)));
+                    }
+                }
+            }
+        }
+    }
 }
 
 impl Load {
@@ -85,9 +199,23 @@ impl Load {
 
     /// Reads the block from the highest tier that has it, into `buf`.
     pub(super) fn start(self, buf: Slot) {
-        match self.core.l2.as_ref().and_then(|l2| l2.lookup(self.key)) {
-            Some(block) => self.read(Source::L2(block), buf),
-            None => self.read_from_l3(buf),
+        if let Some((load, from)) = self.locate() {
+            load.read(from, buf);
+        }
+    }
+
+    /// Where the highest tier that has the block has it; a load that cannot know has failed.
+    pub(super) fn locate(mut self) -> Option<(Self, Source)> {
+        if let Some(block) = self.core.l2.as_ref().and_then(|l2| l2.lookup(self.key)) {
+            return Some((self, Source::L2(block)));
+        }
+        self.l3_attempts += 1;
+        match self.file.place(BlockKind::Data, u64::from(self.key.block)) {
+            Ok(place) => Some((self, Source::L3(place))),
+            Err(error) => {
+                self.fail(error);
+                None
+            }
         }
     }
 
@@ -99,44 +227,57 @@ impl Load {
         }
     }
 
+    fn lane(&self, from: &Source) -> Lane {
+        match from {
+            Source::L2(block) => Lane::fast(block.device),
+            Source::L3(_) if self.file.is_on_l2() => Lane::Fast,
+            Source::L3(_) => Lane::Slow,
+        }
+    }
+
     fn read(mut self, from: Source, buf: Slot) {
         let core = Arc::clone(&self.core);
         self.asked_at = core.config.clock.now();
         let place = from.place();
+        if place.len > buf.len() {
+            // Cut for the block's copy on another tier, which was shorter: what is read here is not the same file.
+            let why = format!("{} stored bytes, expected at most {}", place.len, buf.len());
+            let error =
+                Error::new(ErrorKind::Corrupt, "read", why).at_offset(place.offset, to_u64(place.len));
+            let error = error.at(place.file.path());
+            return self.fail(error);
+        }
         let mut op = Op::read(Arc::clone(&place.file), place.offset, place.len, buf);
         op.tag = self.key.tag();
-        let (priority, deadline) = (self.priority, self.deadline);
-        let lane = match &from {
-            Source::L2(block) => Lane::fast(block.device),
-            Source::L3(_) if self.file.is_on_l2() => Lane::Fast,
-            Source::L3(_) => Lane::Slow,
-        };
+        let (lane, priority, deadline) = (self.lane(&from), self.priority, self.deadline);
         let done = Box::new(move |op: Option<Op>, result: Result<()>| {
             let core = Arc::clone(&self.core);
             let buf = op.and_then(|op| op.buf);
-            core.hand_over(Job::Arrived { load: self, from, outcome: result, buf });
+            core.hand_over(Job::One(Arrived { load: self, from, outcome: result, buf }));
         });
         core.io.submit(Request { op, lane, priority, deadline, done });
     }
 
-    /// On a codec thread: opens what arrived, or tries the next place.
-    pub(super) fn arrived(
+    /// On a codec thread: opens what arrived, or tries the next place. Returns what L2 may have.
+    fn arrived(
         mut self,
-        from: &Source,
+        from: Source,
         outcome: Result<()>,
         buf: Option<Slot>,
         scratch: &mut Scratch,
-    ) {
+    ) -> Option<Offer> {
         let core = Arc::clone(&self.core);
         let _span = tracing::trace_span!("arrived", key = ?self.key, tier = ?from.tier()).entered();
         // Without its buffer the engine broke down, and without its slot the load has ended.
         let (Some(buf), Some(mut slot)) = (buf, self.slot.take()) else {
-            return self.fail(Error::new(ErrorKind::Closed, "read", "the I/O engine broke down"));
+            self.fail(Error::new(ErrorKind::Closed, "read", "the I/O engine broke down"));
+            return None;
         };
         if let Err(error) = outcome {
             core.metrics.read_error();
             self.slot = Some(slot);
-            return self.next_place(from, error, buf);
+            self.next_place(&from, error, buf);
+            return None;
         }
         core.metrics.took(from.tier(), core.config.clock.now().saturating_sub(self.asked_at));
         let place = from.place();
@@ -156,16 +297,21 @@ impl Load {
                         if let Some(l2) = &core.l2 {
                             l2.read_succeeded(block.device);
                         }
+                        None
                     }
                     // An object that lies on L2 itself needs no second copy there.
-                    Source::L3(_) if on_l2 => {}
-                    Source::L3(_) => offer_to_l2(&core, &self.file, self.key, place.len, buf, self.dropped),
+                    Source::L3(_) if on_l2 => None,
+                    Source::L3(place) => {
+                        let (file, healing) = (Arc::clone(&self.file), self.dropped);
+                        Some(Offer { key: self.key, file, len: place.len, buf, healing })
+                    }
                 }
             }
             Err(error) => {
                 self.slot = Some(slot);
                 let error = error.at_offset(place.offset, to_u64(place.len)).at(place.file.path());
-                self.next_place(from, error, buf);
+                self.next_place(&from, error, buf);
+                None
             }
         }
     }
@@ -224,24 +370,83 @@ fn open(
     Ok(len)
 }
 
-/// Writes the sealed bytes that were just read to L2, if it takes them. The buffer travels with the write.
-fn offer_to_l2(core: &Arc<Core>, file: &SealedFile, key: BlockKey, len: usize, buf: Slot, healing: bool) {
-    let Some(l2) = &core.l2 else { return };
-    let Some(reservation) = l2.admit(key, file.header().params.data_set_id, len) else { return };
-    let op = Op::write(Arc::clone(&reservation.place.file), reservation.place.offset, len, buf);
-    let (owner, lane) = (Arc::clone(core), Lane::fast(reservation.device));
-    let done = Box::new(move |_, result: Result<()>| {
-        let Some(l2) = &owner.l2 else { return };
-        match result {
-            Ok(()) => {
-                owner.metrics.admitted(to_u64(len));
-                if healing {
-                    owner.metrics.healed();
-                }
-                l2.commit(&reservation);
-            }
-            Err(error) => l2.give_up(&reservation, &error),
+/// Sealed bytes that were just read from L3 and are right.
+struct Offer {
+    key: BlockKey,
+    file: Arc<SealedFile>,
+    len: usize,
+    buf: Slot,
+    healing: bool,
+}
+
+/// Blocks that are written to L2 as one: each where the one before ends, on the device and in memory.
+struct Admitted {
+    reservations: Vec<(Reservation, bool)>,
+    bytes: usize,
+    buf: Slot,
+}
+
+impl Admitted {
+    /// Takes a block that lies behind, or gives it back.
+    fn extend(&mut self, reservation: Reservation, offer: Offer) -> Option<(Reservation, Offer)> {
+        let (first, next) = (&self.reservations[0].0.place, &reservation.place);
+        if !Arc::ptr_eq(&first.file, &next.file) || first.offset + to_u64(self.bytes) != next.offset {
+            return Some((reservation, offer));
         }
-    });
-    core.io.submit(Request { op, lane, priority: Priority::Background, deadline: 0, done });
+        let Offer { key, file, len, buf, healing } = offer;
+        match self.buf.join(buf) {
+            None => {
+                self.reservations.push((reservation, healing));
+                self.bytes += len;
+                None
+            }
+            Some(buf) => Some((reservation, Offer { key, file, len, buf, healing })),
+        }
+    }
+
+    /// Writes them. The buffer travels with the write.
+    fn write(self, core: &Arc<Core>) {
+        let Self { reservations, bytes, buf } = self;
+        let first = &reservations[0].0;
+        let op = Op::write(Arc::clone(&first.place.file), first.place.offset, bytes, buf);
+        let (owner, lane) = (Arc::clone(core), Lane::fast(first.device));
+        let done = Box::new(move |_, result: Result<()>| {
+            let Some(l2) = &owner.l2 else { return };
+            for (reservation, healing) in &reservations {
+                match &result {
+                    Ok(()) => {
+                        owner.metrics.admitted(to_u64(reservation.place.len));
+                        if *healing {
+                            owner.metrics.healed();
+                        }
+                        l2.commit(reservation);
+                    }
+                    Err(error) => l2.give_up(reservation, error),
+                }
+            }
+        });
+        core.io.submit(Request { op, lane, priority: Priority::Background, deadline: 0, done });
+    }
+}
+
+/// Writes to L2 what it takes of `offers`.
+fn offer_to_l2(core: &Arc<Core>, offers: impl IntoIterator<Item = Offer>) {
+    let Some(l2) = &core.l2 else { return };
+    let mut writes: Vec<Admitted> = Vec::new();
+    // One thread at a time, so that blocks that came together lie together.
+    let turn = core.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+    for offer in offers {
+        let Some(reservation) = l2.admit(offer.key, offer.file.header().params.data_set_id, offer.len) else {
+            continue;
+        };
+        let next = match writes.last_mut() {
+            Some(write) => write.extend(reservation, offer),
+            None => Some((reservation, offer)),
+        };
+        if let Some((reservation, Offer { len, buf, healing, .. })) = next {
+            writes.push(Admitted { reservations: vec![(reservation, healing)], bytes: len, buf });
+        }
+    }
+    drop(turn);
+    writes.into_iter().for_each(|write| write.write(core));
 }

@@ -10,6 +10,7 @@ mod config;
 mod core;
 mod data_set;
 mod error_list;
+mod fetch;
 mod index;
 mod load;
 pub mod object;
@@ -23,11 +24,13 @@ mod source;
 mod status;
 mod stream;
 mod verify;
+mod views;
 mod write;
 
 pub use config::StoreConfig;
 pub use core::{Store, Urgency};
 pub use data_set::{DataSetInfo, ShardInfo};
+pub use fetch::RUN_BYTES;
 pub use index::Section;
 pub use object::{Object, ObjectConfig, ObjectInfo, Payload, PutOptions};
 pub use publish::{DataSetWriter, SealedShard};
@@ -37,6 +40,7 @@ pub use sealed_file::peek_header;
 pub use source::{RangeRead, RangeSource};
 pub use status::{StatusReport, ask_status};
 pub use verify::{VerifyProgress, VerifyReport, verify};
+pub use views::{View, Views};
 pub use write::{SealedWriter, WriteContext};
 
 #[cfg(test)]

@@ -126,6 +126,12 @@ impl MemoryTier {
         Some(view)
     }
 
+    /// Whether the block seems to be here; it may come or go at any time.
+    #[must_use]
+    pub fn has(&self, key: BlockKey) -> bool {
+        self.table.find(key.tag(), |frame| self.frames.tag(frame)).is_some()
+    }
+
     /// The block, if it is here or on its way.
     #[must_use]
     pub fn get(&self, key: BlockKey) -> Option<Ticket> {

@@ -37,6 +37,23 @@ const PRIORITIES: [Priority; 4] =
     [Priority::Demand, Priority::Announced, Priority::Predicted, Priority::Background];
 
 #[test]
+fn a_read_of_several_blocks_is_raised_by_the_name_of_any() {
+    let maker = Maker::new(4);
+    let mut queue = LaneQueue::new(limits(9, usize::MAX, NO_MERGING));
+    for (tag, more) in [(10, 0), (20, 3), (30, 0)] {
+        let mut request = maker.request(tag, tag << 20, 4096, Priority::Announced, tag);
+        request.op.more_tags = more;
+        queue.push(request);
+    }
+    for other in [19, 24, 29] {
+        queue.raise(other, Priority::Demand);
+    }
+    queue.raise(23, Priority::Demand);
+    let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|request| request.op.tag).collect();
+    assert_eq!(order, [20, 10, 30]);
+}
+
+#[test]
 fn any_mix_of_arrivals_and_raises_comes_out_in_order() {
     let maker = Maker::new(200);
     for seed in 0..50 {

@@ -64,10 +64,11 @@ impl Buffers {
     /// Which registered buffer `slot` is part of, if any.
     pub(super) fn index(&self, slot: &Slot) -> Option<u16> {
         let ours = self.arena.as_ref().is_some_and(|arena| Arc::ptr_eq(arena, slot.arena()));
-        if !ours || slot.index() >= self.slots {
-            return None;
-        }
-        u16::try_from(slot.index() / self.slots_per_buffer).ok()
+        let slots = slot.slots();
+        let buffer = slots.start / self.slots_per_buffer;
+        // One of several slots may cross the border of two buffers, or of what is registered.
+        let within = slots.end <= self.slots.min((buffer + 1) * self.slots_per_buffer);
+        if ours && within { u16::try_from(buffer).ok() } else { None }
     }
 }
 

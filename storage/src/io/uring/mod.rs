@@ -29,14 +29,21 @@ const WAKE: u64 = u64::MAX;
 /// One submission entry moves at most this much; a longer transfer continues as after a short one.
 const CHUNK_BYTES_MAX: usize = 1 << 30;
 
-/// With this many operations in flight, completions are waited for in batches ...
+/// With this many operations in flight, short ones, completions are waited for in batches ...
 const BATCH_FROM: usize = 16;
+/// ... since for longer ones than this a wake-up costs nothing beside the transfer, and who posts another operation
+/// meanwhile would wait for the batch as well ...
+const BATCH_BYTES: usize = 32 << 10;
 /// ... of half of them, at most this many ...
 const BATCH_MAX: usize = 16;
 /// ... and not longer than this once there is one (Linux 6.12). Measured at 32 reads of 4 KiB in flight on a virtual disk
 /// of 40,000 to 80,000 reads a second (docs/design/0006-io-engine.md): without batches 5.7 us of CPU for a read, with 50
 /// us of patience 5.4, 200 us 4.1, 400 us 3.4, 1000 us 3.4. A device that is faster completes its batch long before.
 const BATCH_WAIT_US: u32 = 400;
+
+/// Bytes of operations that are submitted before completions are looked at again: a device that answers at once, in the
+/// submission itself, takes some 100 us for this much, in which what it read first could be opened.
+const BURST_BYTES: usize = 512 << 10;
 
 /// An io_uring of its own. Made and used on one thread.
 pub struct UringEngine {
@@ -48,6 +55,7 @@ pub struct UringEngine {
     free: Vec<usize>,
     // Operations whose entry is not in the submission queue yet, oldest first.
     unqueued: Vec<usize>,
+    bytes_in_flight: usize,
     wake: Arc<EventFd>,
     wake_armed: bool,
     // Set once the ring failed: from then on completions cannot be waited for.
@@ -105,6 +113,7 @@ impl UringEngine {
             slots: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
             unqueued: Vec::with_capacity(depth),
+            bytes_in_flight: 0,
             wake: Arc::new(EventFd(event)),
             wake_armed: false,
             broken: false,
@@ -135,8 +144,8 @@ impl UringEngine {
             // because the kernel holds its own reference to the file while the poll is armed.
             self.wake_armed = unsafe { self.ring.submission().push(&entry) }.is_ok();
         }
-        let mut queued = 0;
-        while let Some(slot) = self.unqueued.get(queued).copied() {
+        let (mut queued, mut bytes) = (0, 0);
+        while let Some(slot) = self.unqueued.get(queued).copied().filter(|_| bytes < BURST_BYTES) {
             let entry = self.entry(slot);
             // SAFETY: buffer, length and descriptor belong to the operation in `slots[slot]`, which stays there, with
             // its buffer and its open file, until the completion entry of this `user_data` was seen (`reap`), or is
@@ -146,14 +155,20 @@ impl UringEngine {
                 break;
             }
             queued += 1;
+            bytes += self.slots[slot].as_ref().map_or(0, |submitted| submitted.op.left());
         }
         self.unqueued.drain(..queued);
     }
 
     /// Submits what is queued and waits for a completion, or for a batch of them while many are in flight.
     fn enter(&self) -> std::io::Result<usize> {
+        if !self.unqueued.is_empty() {
+            // More is to be submitted first.
+            return self.ring.submit_and_wait(0);
+        }
         let in_flight = self.in_flight();
-        if !self.waits_for_batches || in_flight < BATCH_FROM {
+        let long = self.bytes_in_flight > in_flight * BATCH_BYTES;
+        if !self.waits_for_batches || in_flight < BATCH_FROM || long {
             return self.ring.submit_and_wait(1);
         }
         let args = types::SubmitArgs::new().min_wait_usec(BATCH_WAIT_US);
@@ -181,6 +196,7 @@ impl UringEngine {
                 continue;
             }
             self.free.push(slot);
+            self.bytes_in_flight -= op.left();
             let result = usize::try_from(result).map_err(|_| std::io::Error::from_raw_os_error(-result));
             completed.push(Completion { op, result });
         }
@@ -195,6 +211,7 @@ impl UringEngine {
 impl IoEngine for UringEngine {
     fn submit(&mut self, op: Op) {
         let slot = self.free.pop().expect("the caller keeps within `room`");
+        self.bytes_in_flight += op.left();
         self.slots[slot] = Some(Submitted { op, rw_flags: 0 });
         self.unqueued.push(slot);
     }
