@@ -2,11 +2,11 @@
 //! What needs `unsafe`: what a thread has used, a file as memory, and the time stamp counter.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::time::Duration;
 
 use memmap2::Mmap;
-use tierstream_storage::Result;
-use tierstream_storage::device::DeviceFile;
+use tierstream_storage::{Error, Result};
 
 /// What a thread has used since it started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +54,17 @@ impl Usage {
         }
     }
 
+    /// What two threads used together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            user: self.user + other.user,
+            system: self.system + other.system,
+            switches: self.switches + other.switches,
+            major_faults: self.major_faults + other.major_faults,
+            minor_faults: self.minor_faults + other.minor_faults,
+        }
+    }
+
     /// What was used between `earlier` and this.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
@@ -75,13 +86,13 @@ impl Mapping {
     ///
     /// # Errors
     /// As mmap(2).
-    pub(crate) fn new(file: &DeviceFile, bytes: usize) -> Result<Self> {
+    pub(crate) fn new(file: &impl AsFd, path: &Path, bytes: usize) -> Result<Self> {
         // SAFETY: the bytes must not change while they are borrowed. Jobs that map only read, `io::run` asks its caller
         // to keep others off the file, and the only borrow is that of one copy (`copy_to`): the mapping does not leave
         // this type. Who breaks that promise gets mixed bytes in a buffer that nobody interprets, or SIGBUS where the
         // file was cut short.
         let map = unsafe { memmap2::MmapOptions::new().len(bytes).map(file.as_fd().as_raw_fd()) };
-        map.map(Self).map_err(|error| file.error("map", error, 0, bytes))
+        map.map(Self).map_err(|error| Error::io("map", path, error))
     }
 
     /// Tells the kernel in which order it will be read.
@@ -100,6 +111,7 @@ impl Mapping {
     }
 }
 
+#[inline]
 /// The time stamp counter, which ticks at a rate of its own however fast the core runs; none but on x86-64.
 pub(crate) fn time_stamp_counter() -> Option<u64> {
     #[cfg(target_arch = "x86_64")]
@@ -110,4 +122,26 @@ pub(crate) fn time_stamp_counter() -> Option<u64> {
     }
     #[cfg(not(target_arch = "x86_64"))]
     None
+}
+
+/// Binds the calling thread to `cores` (all when there are none) and gives it `nice`.
+///
+/// # Errors
+/// `Denied` or `Misuse` as sched_setaffinity(2) and setpriority(2) say.
+pub(crate) fn place_thread(cores: &[usize], nice: Option<i32>) -> Result<()> {
+    let failed = |what: &'static str, error: std::io::Error| {
+        Error::io(what, Path::new("thread"), error)
+            .hint("see cpus_allowed and nice; a lower nice needs CAP_SYS_NICE")
+    };
+    if !cores.is_empty() {
+        let mut set = rustix::thread::CpuSet::new();
+        cores.iter().for_each(|core| set.set(*core));
+        rustix::thread::sched_setaffinity(None, &set)
+            .map_err(|error| failed("bind to cores", error.into()))?;
+    }
+    if let Some(nice) = nice {
+        // Linux: the niceness of the calling thread alone.
+        rustix::process::setpriority_process(None, nice).map_err(|error| failed("set nice", error.into()))?;
+    }
+    Ok(())
 }

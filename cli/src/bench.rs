@@ -1,4 +1,6 @@
-//! `tierstream bench`: measurements of this machine, layer by layer.
+//! `tierstream bench`: measurements of this machine, layer by layer; fio's command line where no verb is named.
+
+mod fio;
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -10,7 +12,6 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tierstream_bench::catalog::{self, CatalogBench};
 use tierstream_bench::crypto;
-use tierstream_bench::io::{self, IoJob};
 use tierstream_bench::read::{self, ReadBench};
 use tierstream_bench::store::{self, StoreBench};
 use tierstream_storage::Result;
@@ -22,19 +23,25 @@ use crate::output;
 
 /// Measure this machine: I/O in fio's words, the store beside fio, ciphers beside memcpy, data sets through the loader,
 /// catalogs by number of objects
+///
+/// Without a verb it is fio: `tierstream bench job.fio`, `tierstream bench --name=a --rw=randread --bs=4k ...`.
+/// `--cmdhelp` lists fio's options and ours, `--cmdhelp=NAME` explains one; docs/reference/bench.md has all. Also
+/// --output-format=normal,json,json+, --output=FILE, --report=FILE.html, --status-interval=T (NDJSON on stderr), --eta,
+/// --section=NAME, --showcmd, --parse-only, --readonly, --compare A.json B.json, --tune=DIRECTORY [--tune-budget=60s].
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
+
+    /// Job files and options of fio
+    #[arg(value_name = "JOBFILE | --OPTION", trailing_var_arg = true, allow_hyphen_values = true)]
+    fio: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Read or write a file as fio does, with fio's options
-    ///
-    /// Options: name, filename, directory, rw (read, write, randread, randwrite, randrw), rwmixread, bs, size, iodepth,
-    /// ioengine (psync, mmap, io_uring, tokio-uring), direct, runtime, time_based, fixedbufs, randseed, numjobs; and
-    /// output-format (normal, json). A writing job overwrites the file.
+    /// Read or write files as fio does, with fio's options; the same as without a verb
     Io {
         /// fio's options: --rw=randread --filename=/mnt/nvme/test --size=1g --bs=64k --ioengine=io_uring --iodepth=32
         #[arg(value_name = "OPTION", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -139,13 +146,9 @@ impl Read {
 impl Bench {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        match self.verb {
-            Verb::Io { options } => {
-                let (ours, fios): (Vec<String>, Vec<String>) =
-                    options.into_iter().partition(|option| option.starts_with("--output-format="));
-                let json = ours.iter().any(|option| option.ends_with("=json"));
-                show(&io::run(&IoJob::from_args(&fios)?, &clock)?, json)?;
-            }
+        let Some(verb) = self.verb else { return fio::run(&self.fio, &clock) };
+        match verb {
+            Verb::Io { options } => return fio::run(&options, &clock),
             Verb::Crypto { json } => show(&crypto::run(&*clock)?, json)?,
             Verb::Read(read) => read.run(&clock)?,
             Verb::Store { directory, stripe, size, rounds, window_ms, json } => {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test that cannot go on fails the test")]
 
 mod bad_input;
+mod bench;
 mod commands;
 mod keys;
 mod layering;

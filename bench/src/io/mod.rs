@@ -1,64 +1,122 @@
-//! Reads and writes of a file, in fio's words: the same option names, meanings and defaults, the same JSON fields.
+//! Reads and writes in fio's language: job files and flags, patterns, engines, latencies, output.
 //!
-//! `io_uring` is the store's own engine; `psync`, `mmap` and `tokio-uring` are what it is compared with. What fio has
-//! not is in the JSON under `x_tiers`: engine flags, CPU time per I/O, and every wish that was not granted.
+//! [`options`] has the table of keys and the readers, [`job`] the values, [`pattern`] which bytes come next, [`target`]
+//! the files, [`engine`] what carries I/O out, [`run`] the threads that do, [`record`] what they count and [`report`]
+//! what is printed. What fio has not is in the JSON under `x_tiers`.
 //!
-//! Differs from fio on purpose: an unknown option is an error that names the nearest known one; a file is laid out
-//! before it is written too, so that writes replace blocks and never allocate them; only regular files are measured,
-//! never a device whose contents would be lost; submission and waiting of `io_uring` are one system call, which
-//! counts in `clat`.
+//! Guarantees that nothing asked is ignored: an unknown key is an error that names the nearest one, and what this
+//! machine does not give (O_DIRECT, registered buffers, a queue depth) is a note in the report. Differs from fio on
+//! purpose in what docs/reference/bench.md lists. Deliberately prints nothing and reads no environment.
 
 mod engine;
-mod job;
+pub(crate) mod iolog;
+pub(crate) mod job;
+mod logs;
 mod options;
-mod plan;
-mod record;
-mod report;
-mod session;
+mod pattern;
+pub(crate) mod record;
+pub(crate) mod report;
+pub(crate) mod run;
 pub(crate) mod target;
-mod text;
+pub(crate) mod timer;
+mod tune;
+mod verify;
 
-pub use job::IoJob;
-pub use report::{DirectionReport, JobReport, LatencyReport, Report, TiersReport};
+#[cfg(test)]
+mod tests;
+
+pub use options::{Arguments, Eta, Format, Key, Kind, RunOptions, Status as KeyStatus, keys};
+pub use report::{Node, Report, compare};
+pub use run::{Status, Watcher};
+pub use tune::{TuneReport, tune};
 
 use std::sync::Arc;
 
 use tierstream_storage::clock::Clock;
 
+use self::job::{Job, contradiction};
+use self::timer::Timer;
 use crate::Result;
-use session::{Inspect, Session};
-use target::Target;
 
-/// Lays out the file where needed, runs `job` on as many threads as it asks, and reports.
-///
-/// A writing job overwrites the bytes its file has. Nobody else may change the file meanwhile.
-///
-/// # Errors
-/// `Misuse` when the file is no regular file, `Full` when the device has no room for it, `Unsupported` when this machine
-/// does not give the engine, else as the first I/O that failed: with its file, offset and length.
-pub fn run(job: &IoJob, clock: &Arc<dyn Clock>) -> Result<Report> {
-    run_inspected(job, clock, None)
+/// Jobs that were read and make sense.
+#[derive(Debug)]
+pub struct Plan {
+    jobs: Vec<Job>,
+    global: Vec<(String, String)>,
 }
 
-fn run_inspected(job: &IoJob, clock: &Arc<dyn Clock>, inspect: Option<&Inspect>) -> Result<Report> {
-    let mut sessions = Vec::with_capacity(job.numjobs);
-    let mut laid_out_bytes = Vec::with_capacity(job.numjobs);
-    for number in 0..job.numjobs {
-        let target = Target::open(job, number)?;
-        sessions.push(Session::new(job, number, &target, Arc::clone(clock), inspect.cloned()));
-        laid_out_bytes.push(target.laid_out_bytes);
+impl Plan {
+    /// The jobs of `arguments`.
+    ///
+    /// # Errors
+    /// `Misuse` for a value that is none and for values that contradict each other.
+    pub fn new(arguments: &Arguments) -> Result<Self> {
+        let jobs = arguments.jobs.iter().map(Job::new).collect::<Result<Vec<_>>>()?;
+        if arguments.run.readonly
+            && let Some(job) = jobs.iter().find(|job| job.writes())
+        {
+            return Err(contradiction(&job.name, "it writes, and --readonly was given"));
+        }
+        let given = arguments.global.effective();
+        let global = given.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Self { jobs, global })
     }
-    let finished: Vec<Result<Session>> = std::thread::scope(|scope| {
-        let start = |session| {
-            // An engine lives on one thread; so does what is counted of it.
-            scope.spawn(move || engine::run(job.ioengine, session))
+
+    /// What the jobs are, one a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let line = |job: &Job| {
+            let rw = job.option("rw").unwrap_or("read");
+            format!(
+                "{}: rw={rw}, ioengine={}, iodepth={}, numjobs={}\n",
+                job.name, job.engine.word, job.engine.depth, job.numjobs
+            )
         };
-        let threads: Vec<_> = sessions.into_iter().map(start).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a job that does not panic")).collect()
-    });
-    let mut jobs = Vec::with_capacity(job.numjobs);
-    for (session, laid_out_bytes) in finished.into_iter().zip(laid_out_bytes) {
-        jobs.push(JobReport::new(job, &session?, laid_out_bytes));
+        self.jobs.iter().map(line).collect()
     }
-    Ok(Report::new(job, jobs))
+
+    /// Lays out files where needed, runs the jobs, and reports.
+    ///
+    /// A writing job overwrites the bytes its files have. Nobody else may change the files meanwhile.
+    ///
+    /// # Errors
+    /// `Misuse` when there is nothing to read, `Full` when a device has no room, `Unsupported` when this machine does
+    /// not give the engine, else as the first I/O that failed: with its file, offset and length.
+    pub fn run(&self, clock: &Arc<dyn Clock>, watcher: &mut dyn Watcher) -> Result<Report> {
+        self.run_timed(clock, &Timer::calibrated(clock), watcher)
+    }
+
+    fn run_timed(&self, clock: &Arc<dyn Clock>, timer: &Timer, watcher: &mut dyn Watcher) -> Result<Report> {
+        let outcome = run::run(&self.jobs, clock, timer, watcher)?;
+        Ok(Report::new(&self.jobs, outcome, self.global.clone(), timer.source()))
+    }
+}
+
+/// Help for all options, or the page of one.
+///
+/// # Errors
+/// `Misuse` for an option that does not exist, naming the nearest.
+pub fn help(name: &str) -> Result<String> {
+    if name.is_empty() {
+        let line = |key: &Key| {
+            let refused = matches!(key.status, KeyStatus::Refused(_));
+            (!refused).then(|| format!("{:26} {}\n", key.name, key.help))
+        };
+        return Ok(keys().filter_map(line).collect());
+    }
+    let key = options::table::find(name).ok_or_else(|| {
+        let nearest = options::nearest(name, options::table::names());
+        options::misuse(format!("unknown option `{name}`, the nearest known one is `{nearest}`"))
+    })?;
+    Ok(key.page())
+}
+
+/// Watches nothing and never ends a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn look(&mut self, _status: &Status) -> bool {
+        true
+    }
 }

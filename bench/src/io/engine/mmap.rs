@@ -1,27 +1,40 @@
 //! Reading through a mapping of the file: the page cache's way, with a copy as fio's mmap engine makes one.
 
-use tierstream_storage::units::to_usize;
-
-use crate::Result;
-use crate::io::session::Session;
+use super::super::pattern::Span;
+use super::{Buffers, Engine, Queued, Setup, Step};
 use crate::os::Mapping;
+use crate::{Result, to_usize};
 
-pub(super) fn run(session: &mut Session) -> Result<()> {
-    if session.direct {
-        session.direct = false;
-        session.notes.push("direct=1 is ignored: a mapping is the page cache".to_owned());
+pub(super) struct Mmap {
+    mappings: Vec<Mapping>,
+    buffers: Buffers,
+}
+
+impl Mmap {
+    pub(super) fn new(setup: &Setup<'_>, spans: &[Span], buffers: Buffers) -> Result<Self> {
+        let mappings = setup.files.iter().zip(spans).map(|(file, span)| {
+            let mapping = Mapping::new(file, &file.path, to_usize(span.offset + span.bytes))?;
+            mapping.announce(setup.job.pattern.random);
+            Ok(mapping)
+        });
+        Ok(Self { mappings: mappings.collect::<Result<_>>()?, buffers })
     }
-    let mapping = Mapping::new(&session.file, to_usize(session.size))?;
-    mapping.announce(session.random);
-    session.engine = "memcpy from a shared mapping".to_owned();
-    let mut buffer = vec![0; session.block_bytes];
-    session.begin();
-    while let Some(io) = session.next() {
-        mapping.copy_to(to_usize(io.offset), &mut buffer);
+}
+
+impl Engine for Mmap {
+    fn report(&self) -> String {
+        "memcpy from a shared mapping".to_owned()
+    }
+
+    fn buffer(&mut self, tag: usize) -> &mut [u8] {
+        self.buffers.slot(tag)
+    }
+
+    fn queue(&mut self, tag: usize, step: &Step, done: usize) -> Queued {
+        let len = to_usize(u64::from(step.len));
+        let buffer = &mut self.buffers.slot(tag)[done..len];
+        self.mappings[to_usize(u64::from(step.file))].copy_to(to_usize(step.offset) + done, buffer);
         // Without a reader the copy could be left out.
-        std::hint::black_box(&mut buffer);
-        session.done(&io, None, session.now(), &buffer);
+        Queued::Done(Ok(std::hint::black_box(buffer).len()))
     }
-    session.end();
-    Ok(())
 }

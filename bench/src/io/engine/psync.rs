@@ -1,41 +1,40 @@
 //! `pread(2)` and `pwrite(2)` on the thread of the job: one I/O at a time, what every other engine is compared with.
 
-use std::time::Duration;
+use std::io;
+use std::sync::Arc;
 
-use tierstream_storage::buf::{Arena, HeapAllocator};
-use tierstream_storage::units::{ALIGN_BYTES, to_u64};
+use super::{Buffers, Direction, Engine, OpenFile, Queued, Setup, Step};
+use crate::{to_u64, to_usize};
 
-use crate::Result;
-use crate::io::plan::Direction;
-use crate::io::session::Session;
+pub(super) struct Psync {
+    files: Vec<Arc<OpenFile>>,
+    buffers: Buffers,
+}
 
-pub(super) fn run(session: &mut Session) -> Result<()> {
-    let slot_bytes = session.block_bytes.next_multiple_of(ALIGN_BYTES);
-    let arena = Arena::new("psync", slot_bytes, 1, &HeapAllocator)?;
-    let mut slot = arena.take(Duration::ZERO)?;
-    session.prepare(std::iter::once(&mut slot[..]));
-    session.engine = "pread/pwrite on the thread of the job".to_owned();
-    let file = std::sync::Arc::clone(&session.file);
-    let buffer = &mut slot[..session.block_bytes];
-    session.begin();
-    while let Some(io) = session.next() {
-        session.stamp(&io, buffer);
-        let mut done = 0;
-        loop {
-            let at = io.offset + to_u64(done);
-            let moved = match io.direction {
-                Direction::Read => rustix::io::pread(&file, &mut buffer[done..], at),
-                Direction::Write => rustix::io::pwrite(&file, &buffer[done..], at),
-            };
-            let moved = moved.map_err(|error| session.failed(&io, error.into()))?;
-            done += moved;
-            if done == buffer.len() {
-                break;
-            }
-            session.short(&io, moved)?;
-        }
-        session.done(&io, None, session.now(), buffer);
+impl Psync {
+    pub(super) fn new(setup: &Setup<'_>, buffers: Buffers) -> Self {
+        Self { files: setup.files.to_vec(), buffers }
     }
-    session.end();
-    Ok(())
+}
+
+impl Engine for Psync {
+    fn report(&self) -> String {
+        format!("pread/pwrite on the thread of the job, {}", self.buffers.pages())
+    }
+
+    fn buffer(&mut self, tag: usize) -> &mut [u8] {
+        self.buffers.slot(tag)
+    }
+
+    fn queue(&mut self, tag: usize, step: &Step, done: usize) -> Queued {
+        let file = &self.files[to_usize(u64::from(step.file))];
+        let len = to_usize(u64::from(step.len));
+        let at = step.offset + to_u64(done);
+        let buffer = &mut self.buffers.slot(tag)[done..len];
+        let moved = match step.direction {
+            Direction::Read => rustix::io::pread(file, buffer, at),
+            Direction::Write => rustix::io::pwrite(file, buffer, at),
+        };
+        Queued::Done(moved.map_err(io::Error::from))
+    }
 }

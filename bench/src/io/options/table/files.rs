@@ -1,0 +1,96 @@
+//! Jobs and their files.
+
+use super::{Key, Kind, Unit, done, no_effect, ours};
+
+pub(super) const KEYS: &[Key] = &[
+    done(
+        "name",
+        Kind::Text,
+        "",
+        "name of the job; on the command line it begins a new one, `global` means all",
+    ),
+    done("description", Kind::Text, "", "text that the output repeats"),
+    done(
+        "filename",
+        Kind::Text,
+        "",
+        "file or block device, several separated by `:`; all of numjobs share them",
+    ),
+    done(
+        "directory",
+        Kind::Text,
+        "",
+        "where files lie that have no path; several separated by `:` take turns",
+    ),
+    done(
+        "filename_format",
+        Kind::Text,
+        "$jobname.$jobnum.$filenum",
+        "name of files where filename is not given",
+    ),
+    done("nrfiles", Kind::Number(1, 65_536), "1", "number of files that `size` is spread over"),
+    done("openfiles", Kind::Number(1, 65_536), "nrfiles", "how many of them are in use at the same time"),
+    done(
+        "file_service_type",
+        Kind::Text,
+        "roundrobin",
+        "which file is next: roundrobin, sequential, random, zipf:THETA, pareto:POWER or normal:DEVIATION; `:N` after roundrobin, sequential or random stays N I/Os in a file",
+    ),
+    done(
+        "size",
+        Kind::Text,
+        "the files' own size",
+        "bytes of all files of the job, or percent of existing files",
+    ),
+    done("io_size", Kind::Text, "size", "bytes to move in one loop, more or less than `size`")
+        .also(&["io_limit"]),
+    done("filesize", Kind::Text, "size / nrfiles", "size of each file, or a range LOW-HIGH to draw it from"),
+    done("offset", Kind::Text, "0", "where in each file to begin, in bytes or percent")
+        .also(&["start_offset"]),
+    done("offset_increment", Kind::Size, "0", "added to offset once for each job of numjobs"),
+    done("number_ios", Kind::Number(0, u64::MAX), "0", "I/Os after which to stop; 0 for no limit"),
+    done("opendir", Kind::Text, "", "use all files below this directory"),
+    done("numjobs", Kind::Number(1, 1024), "1", "how many threads do the same"),
+    done("loops", Kind::Number(1, u64::MAX), "1", "how often the job runs").also(&["numruns"]),
+    done("runtime", Kind::Time(Unit::Seconds), "0", "time after which to stop; 0 for no limit"),
+    done("time_based", Kind::Switch, "0", "start over until runtime is up"),
+    done("ramp_time", Kind::Time(Unit::Seconds), "0", "time before anything is counted"),
+    done("startdelay", Kind::Text, "0", "time to wait before the job begins, or a range LOW-HIGH in seconds")
+        .also(&["start_delay"]),
+    done("stonewall", Kind::Switch, "0", "wait for all jobs before this one to end")
+        .also(&["wait_for_previous"]),
+    done("new_group", Kind::Switch, "0", "begin a new group in the report"),
+    done("group_reporting", Kind::Switch, "0", "report the jobs of a group as one"),
+    no_effect("thread", Kind::Switch, "jobs are threads always"),
+    done("exitall", Kind::Switch, "0", "when this job ends, all end"),
+    done("overwrite", Kind::Switch, "1", "lay a file out before it is written; fio's default is 0"),
+    done("create_only", Kind::Switch, "0", "lay files out and do nothing else"),
+    done("allow_file_create", Kind::Switch, "1", "whether a missing file may be made"),
+    done("allow_mounted_write", Kind::Switch, "0", "whether a block device that is in use may be written"),
+    done("unlink", Kind::Switch, "0", "remove the files when the job is done"),
+    done("pre_read", Kind::Switch, "0", "read the files into the page cache first"),
+    done("invalidate", Kind::Switch, "1", "have the kernel forget cached pages of the files first"),
+    done(
+        "fadvise_hint",
+        Kind::Word(&["0", "1", "none", "random", "sequential"]),
+        "1",
+        "tell the kernel the order",
+    ),
+    done("fsync", Kind::Number(0, u64::MAX), "0", "sync after so many writes; 0 never"),
+    done("fdatasync", Kind::Number(0, u64::MAX), "0", "as fsync, without metadata"),
+    done("end_fsync", Kind::Switch, "0", "sync files when the job is done"),
+    done("fsync_on_close", Kind::Switch, "0", "sync files when they are closed"),
+    done("sync", Kind::Word(&["none", "0", "sync", "1", "dsync"]), "none", "open with O_SYNC or O_DSYNC"),
+    done("direct", Kind::Switch, "0", "go past the page cache (O_DIRECT)"),
+    done("buffered", Kind::Switch, "1", "the opposite of direct"),
+    done("cpus_allowed", Kind::Text, "", "cores the job may run on: 0,2-3"),
+    done(
+        "cpus_allowed_policy",
+        Kind::Word(&["shared", "split"]),
+        "shared",
+        "split gives each of numjobs one core",
+    ),
+    done("nice", Kind::Text, "0", "niceness of the job's threads, -20 to 19"),
+    done("kb_base", Kind::Word(&["1024", "1000"]), "1024", "what k is in values; ki is the other one"),
+    ours("note", Kind::Text, "", "a note that the report repeats"),
+];

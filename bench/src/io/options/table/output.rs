@@ -1,0 +1,55 @@
+//! What is measured and told.
+
+use super::{Key, Kind, Unit, done, no_effect, ours};
+
+pub(super) const KEYS: &[Key] = &[
+    done("write_bw_log", Kind::Text, "", "log throughput to PREFIX_bw.N.log").or_alone(),
+    done("write_lat_log", Kind::Text, "", "log latencies to PREFIX_{slat,clat,lat}.N.log").or_alone(),
+    done("write_iops_log", Kind::Text, "", "log I/Os per second to PREFIX_iops.N.log").or_alone(),
+    done("write_hist_log", Kind::Text, "", "log histograms of clat to PREFIX_clat_hist.N.log").or_alone(),
+    done(
+        "log_avg_msec",
+        Kind::Time(Unit::Millis),
+        "0",
+        "one line for each so many milliseconds, not each I/O",
+    ),
+    done("log_hist_msec", Kind::Time(Unit::Millis), "1000", "time between two histograms"),
+    done("log_hist_coarseness", Kind::Number(0, 6), "0", "each step halves the number of columns"),
+    done("log_max_value", Kind::Switch, "0", "the greatest value of a period, not the mean"),
+    done("log_offset", Kind::Switch, "0", "one more column: the offset"),
+    done("log_unix_epoch", Kind::Switch, "0", "times since 1970, not since the start"),
+    done("per_job_logs", Kind::Switch, "1", "one log for each job"),
+    no_effect("log_entries", Kind::Number(1, u64::MAX), "logs are written while the job runs"),
+    no_effect("bwavgtime", Kind::Time(Unit::Millis), "throughput is averaged over 500 ms"),
+    no_effect("iopsavgtime", Kind::Time(Unit::Millis), "I/Os per second are averaged over 500 ms"),
+    done("clat_percentiles", Kind::Switch, "1", "report percentiles of clat"),
+    done("lat_percentiles", Kind::Switch, "0", "report percentiles of lat"),
+    done("slat_percentiles", Kind::Switch, "0", "report percentiles of slat"),
+    done("percentile_list", Kind::Text, "1:5:10:...:99.99", "which percentiles, separated by `:`"),
+    done("disable_lat", Kind::Switch, "0", "do not measure lat"),
+    done("disable_clat", Kind::Switch, "0", "do not measure clat"),
+    done("disable_slat", Kind::Switch, "0", "do not measure slat"),
+    done("disable_bw_measurement", Kind::Switch, "0", "no samples of throughput").also(&["disable_bw"]),
+    done("gtod_reduce", Kind::Switch, "0", "all disable_ options at once: hardly any clock is read"),
+    done(
+        "unified_rw_reporting",
+        Kind::Word(&["none", "0", "mixed", "1", "both"]),
+        "none",
+        "report both directions as one, `mixed`",
+    ),
+    no_effect("significant_figures", Kind::Number(1, 10), "numbers have four digits"),
+    no_effect("disk_util", Kind::Switch, "the device's counters are reported where the kernel has them"),
+    no_effect("stats", Kind::Switch, "all jobs are reported"),
+    no_effect(
+        "clocksource",
+        Kind::Text,
+        "the time stamp counter where the kernel itself relies on it, else clock_gettime(2)",
+    ),
+    no_effect("unit_base", Kind::Text, "throughput is in bytes"),
+    ours(
+        "report_window",
+        Kind::Time(Unit::Millis),
+        "500",
+        "time between two points of the series in --report",
+    ),
+];
