@@ -10,6 +10,7 @@
 
 pub mod catalog;
 pub mod crypto;
+pub mod daemon;
 pub mod io;
 mod number;
 mod os;

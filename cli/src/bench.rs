@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use tierstream_bench::catalog::{self, CatalogBench};
 use tierstream_bench::crypto;
+use tierstream_bench::daemon::{self, DaemonBench};
 use tierstream_bench::read::{self, ReadBench};
 use tierstream_bench::store::{self, StoreBench};
 use tierstream_storage::Result;
@@ -77,6 +78,21 @@ enum Verb {
         rounds: u64,
         /// How long each time, in milliseconds
         #[arg(long, value_name = "MS", default_value = "1000", value_parser = parse_positive)]
+        window_ms: u64,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure a daemon beside what it replaces: leases beside copies, its clients' loaders beside one with its own store
+    Daemon {
+        /// Existing directory; what is made there is removed again
+        #[arg(default_value = ".")]
+        directory: PathBuf,
+        /// How often each side is measured; the median counts
+        #[arg(long, value_name = "N", default_value = "5", value_parser = parse_positive)]
+        rounds: u64,
+        /// How long each time, in milliseconds
+        #[arg(long, value_name = "MS", default_value = "500", value_parser = parse_positive)]
         window_ms: u64,
         /// Print JSON
         #[arg(long)]
@@ -160,6 +176,11 @@ impl Bench {
                     ..StoreBench::new(&directory)
                 };
                 show(&store::run(&bench, &clock)?, json)?;
+            }
+            Verb::Daemon { directory, rounds, window_ms, json } => {
+                let rounds = usize::try_from(rounds).unwrap_or(usize::MAX);
+                let window = Duration::from_millis(window_ms);
+                show(&daemon::run(&DaemonBench { directory, rounds, window }, &clock)?, json)?;
             }
             Verb::Catalog { directory, objects, json } => {
                 let mut bench = CatalogBench::new(&directory);

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. Exit code 0 when all went well, 1 for an error, 2 for wrong usage,
 //! 130 after Ctrl-C.
 
+mod access;
 mod args;
 mod bench;
 mod corpus;
@@ -59,6 +60,10 @@ enum Verb {
     Keys(keys::Keys),
     Train(train::Train),
     Serve(serve::Serve),
+    Login(access::Login),
+    Whoami(access::Whoami),
+    Tokens(access::Tokens),
+    Users(access::Users),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
 }
@@ -96,6 +101,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Keys(keys) => keys.run(),
         Verb::Train(train) => train.run(),
         Verb::Serve(serve) => serve.run(),
+        Verb::Login(login) => login.run(),
+        Verb::Whoami(whoami) => whoami.run(),
+        Verb::Tokens(tokens) => tokens.run(),
+        Verb::Users(users) => users.run(),
         Verb::Bench(bench) => bench.run(),
         Verb::Doctor(doctor) => doctor.run(),
     }

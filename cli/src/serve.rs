@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use tierstream_daemon::{Server, ServerConfig};
+use tierstream_daemon::{AuthConfig, Server, ServerConfig};
 use tierstream_storage::{Result, Store, StoreConfig};
 
 use crate::args::{TierArgs, parse_block_size};
@@ -34,6 +34,15 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "SIZE", default_value = "64K", value_parser = parse_block_size)]
     block_size: u32,
 
+    /// Who may do what: roles, identities and patterns of data sets, read again whenever it changes. Without it this user
+    /// and root may do everything, and others nothing (docs/guides/daemon.md)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// Directory for users, token keys and the audit log. Without it nobody logs in and decisions are not written down
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+
     #[command(flatten)]
     key: KeyArgs,
 
@@ -49,6 +58,7 @@ impl Serve {
             socket: self.socket.clone(),
             roots: self.root.clone(),
             clients_max: self.max_clients,
+            auth: AuthConfig { policy: self.policy, state: self.state },
         };
         let server = Server::bind(store.clone(), &config)?;
         let handle = server.handle();

@@ -31,10 +31,23 @@ pub(crate) enum Verb {
     Metrics,
     /// L1, a ring and two event counters, for a client on this host.
     Share,
+    /// Who one is, tokens and users: a [`Control`].
+    Control,
+    /// Bytes of data sets that the client will read, in their order: a [`ReadRequest`].
+    Announce,
 }
 
 impl Verb {
-    const ALL: [Self; 6] = [Self::Hello, Self::Open, Self::Section, Self::Read, Self::Metrics, Self::Share];
+    const ALL: [Self; 8] = [
+        Self::Hello,
+        Self::Open,
+        Self::Section,
+        Self::Read,
+        Self::Metrics,
+        Self::Share,
+        Self::Control,
+        Self::Announce,
+    ];
 
     fn id(self) -> u8 {
         match self {
@@ -44,6 +57,8 @@ impl Verb {
             Self::Read => 3,
             Self::Metrics => 4,
             Self::Share => 5,
+            Self::Control => 6,
+            Self::Announce => 7,
         }
     }
 
@@ -88,6 +103,91 @@ pub(crate) struct Shared {
     pub(crate) entries: usize,
     /// Words of the ring's memory.
     pub(crate) words: usize,
+}
+
+/// Body of `Control`. Its answer is JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+pub(crate) enum Control {
+    /// A token for a user and a one-time code.
+    Login { user: String, code: String },
+    /// What follows on this connection is asked by the token's owner.
+    Present { token: String },
+    /// The next token.
+    Renew { token: String },
+    /// Who asks, and what that one may do.
+    Whoami,
+    /// Data sets that the asker may see.
+    List,
+    /// Logins.
+    Tokens,
+    /// Ends a login, or all of a user.
+    Revoke { what: String },
+    /// Signs with a new key from now on.
+    RotateKeys,
+    /// Users.
+    Users,
+    /// Makes a user, or gives one a new secret.
+    AddUser { name: String },
+    /// Removes a user.
+    RemoveUser { name: String },
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the code or the token.
+        f.write_str("Control")
+    }
+}
+
+/// Answer to `Login` and `Renew`.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Token {
+    /// The token: a secret.
+    pub token: String,
+    /// Whose it is.
+    pub identity: String,
+    /// When it ends, in seconds since 1970.
+    pub expires: u64,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Token({} until {})", self.identity, self.expires)
+    }
+}
+
+/// Answer to `Whoami`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Whoami {
+    /// Who asks: `uid:1000`, `user:ada`, `cert:...`.
+    pub identity: String,
+    /// When the token ends, for who has one.
+    pub expires: Option<u64>,
+    /// What each role grants: its rights, and patterns of data sets.
+    pub roles: Vec<Role>,
+}
+
+/// One grant of a role.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Role {
+    /// Its name.
+    pub role: String,
+    /// What it allows.
+    pub rights: Vec<String>,
+    /// On which data sets.
+    pub data_sets: Vec<String>,
+}
+
+/// A login, among the answers to `Tokens`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Login {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub identity: String,
+    /// When it began, in seconds since 1970.
+    pub began: u64,
 }
 
 /// Status of an answer.

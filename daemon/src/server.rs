@@ -11,12 +11,19 @@ use std::time::Duration;
 
 use tierstream_storage::{Error, ErrorKind, Result, Store};
 
+use tierstream_prefetch::Prefetcher;
+
+use crate::auth::AuthConfig;
+use crate::auth::gate::Gate;
 use crate::local::lease::LeaseBudget;
 use crate::protocol::{broken, misuse};
+use crate::roots::Roots;
 use crate::session::{FRAME_PATIENCE, Session, answer_error};
 
 /// How long a server that stops waits for the requests under way.
 const DRAIN_TIME: Duration = Duration::from_secs(10);
+/// How often the policy file is looked at.
+const POLICY_LOOK: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 /// Stack of a client's thread: a thousand clients are 256 MiB of addresses, not of memory.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -29,6 +36,8 @@ pub struct ServerConfig {
     pub roots: Vec<PathBuf>,
     /// Clients at a time; more are turned away.
     pub clients_max: usize,
+    /// Who may do what.
+    pub auth: AuthConfig,
 }
 
 /// Serves one source until it is told to stop.
@@ -48,7 +57,9 @@ impl std::fmt::Debug for Server {
 /// What all sessions share.
 pub(crate) struct Shared {
     pub(crate) store: Store,
-    pub(crate) roots: Vec<PathBuf>,
+    pub(crate) roots: Roots,
+    pub(crate) gate: Gate,
+    pub(crate) prefetcher: Prefetcher,
     pub(crate) leases: LeaseBudget,
     pub(crate) stopping: AtomicBool,
     clients_max: usize,
@@ -87,15 +98,17 @@ impl Server {
         if config.roots.is_empty() {
             return Err(misuse("no directory is served".to_owned()).hint("name one with --root"));
         }
-        let canonical = |root: &PathBuf| root.canonicalize().map_err(|error| Error::io("open", root, error));
-        let roots = config.roots.iter().map(canonical).collect::<Result<Vec<_>>>()?;
-        let listener = listen(&config.socket)?;
+        let roots = Roots::open(&config.roots)?;
+        let gate = Gate::open(&config.auth)?;
+        let listener = listen(&config.socket, gate.is_open_to_others())?;
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("eventfd: {error}")))?;
         let shared = Shared {
             leases: LeaseBudget::new(store.l1_blocks()),
+            prefetcher: Prefetcher::new(&store),
             store,
             roots,
+            gate,
             clients_max: config.clients_max,
             stopping: AtomicBool::new(false),
             streams: Mutex::default(),
@@ -143,6 +156,12 @@ impl Server {
         outcome
     }
 
+    /// The store it serves.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.shared.store.clone()
+    }
+
     /// Leases on blocks of L1 that clients hold now.
     #[must_use]
     pub fn leases(&self) -> usize {
@@ -161,8 +180,12 @@ impl Server {
         loop {
             let mut fds =
                 [PollFd::new(&self.listener, PollFlags::IN), PollFd::new(&*self.stop, PollFlags::IN)];
-            match poll(&mut fds, None) {
-                Ok(_) => {}
+            match poll(&mut fds, Some(&POLICY_LOOK)) {
+                Ok(0) => {
+                    self.shared.gate.refresh();
+                    continue;
+                }
+                Ok(_) => self.shared.gate.refresh(),
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(Error::io("poll", &self.socket, error.into())),
             }
@@ -184,7 +207,9 @@ impl Server {
     fn admit(&self, number: usize, mut stream: UnixStream) -> Result<()> {
         stream.set_nonblocking(false).map_err(broken)?;
         stream.set_write_timeout(Some(FRAME_PATIENCE)).map_err(broken)?;
-        if let Some(refusal) = self.refusal(&stream)? {
+        let peer = rustix::net::sockopt::socket_peercred(&stream).map_err(|error| broken(error.into()))?;
+        let who = format!("uid:{}", peer.uid.as_raw());
+        if let Some(refusal) = self.refusal(&who) {
             return answer_error(&mut stream, &refusal).and(Err(refusal));
         }
         let registered = stream.try_clone().map_err(broken)?;
@@ -192,7 +217,7 @@ impl Server {
         let shared = Arc::clone(&self.shared);
         let serve = move || {
             let _leaving = Leaving { shared: &shared, number };
-            if let Err(error) = Session::new(&shared).serve(&mut stream) {
+            if let Err(error) = Session::new(&shared, who).serve(&mut stream) {
                 tracing::debug!(%error, "a client's connection ended");
             }
         };
@@ -204,17 +229,20 @@ impl Server {
         Ok(())
     }
 
-    fn refusal(&self, stream: &UnixStream) -> Result<Option<Error>> {
-        let peer = rustix::net::sockopt::socket_peercred(stream).map_err(|error| broken(error.into()))?;
-        if peer.uid != rustix::process::geteuid() && !peer.uid.is_root() {
-            let why = format!("user {} may not read here", peer.uid.as_raw());
-            return Ok(Some(Error::new(ErrorKind::Denied, "connect", why)));
+    /// Why the client is turned away at the door. Who is unknown may still log in where there is a policy.
+    fn refusal(&self, who: &str) -> Option<Error> {
+        if !self.shared.gate.is_open_to_others() && !self.shared.gate.policy().knows(who) {
+            let why = format!("`{who}` may not read here");
+            return Some(
+                Error::new(ErrorKind::Denied, "connect", why)
+                    .hint("the daemon's operator lets others in with --policy"),
+            );
         }
         if self.shared.streams().len() >= self.shared.clients_max {
             let why = format!("{} clients are connected", self.shared.clients_max);
-            return Ok(Some(Error::new(ErrorKind::Full, "connect", why).hint("raise --max-clients")));
+            return Some(Error::new(ErrorKind::Full, "connect", why).hint("raise --max-clients"));
         }
-        Ok(None)
+        None
     }
 }
 
@@ -239,8 +267,8 @@ impl Drop for Server {
     }
 }
 
-/// A socket that only this user can connect to. It appears under its name with its permissions set.
-fn listen(socket: &Path) -> Result<UnixListener> {
+/// A socket that only this user can connect to, or everybody, whom the policy then sorts out. It appears under its name with its permissions set.
+fn listen(socket: &Path, for_all: bool) -> Result<UnixListener> {
     let failed = |error| Error::io("listen", socket, error);
     match UnixStream::connect(socket) {
         Ok(_) => {
@@ -259,9 +287,12 @@ fn listen(socket: &Path) -> Result<UnixListener> {
     fresh.push(format!(".{}", std::process::id()));
     let fresh = PathBuf::from(fresh);
     let listener = UnixListener::bind(&fresh).map_err(failed)?;
-    let placed = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
-        .and_then(|()| std::fs::rename(&fresh, socket))
-        .and_then(|()| listener.set_nonblocking(true));
+    let placed = std::fs::set_permissions(
+        &fresh,
+        std::fs::Permissions::from_mode(if for_all { 0o666 } else { 0o600 }),
+    )
+    .and_then(|()| std::fs::rename(&fresh, socket))
+    .and_then(|()| listener.set_nonblocking(true));
     placed.map_err(|error| {
         drop(std::fs::remove_file(&fresh));
         failed(error)

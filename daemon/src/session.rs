@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,11 +12,15 @@ use tierstream_storage::tier::FileNo;
 use tierstream_storage::units::{to_u64, to_usize};
 use tierstream_storage::{DataSetInfo, Error, ErrorKind, RangeRead, RangeSource, Result};
 
+use tierstream_prefetch::{Announcement, PlannedRead};
+
+use crate::auth::policy::Right;
+use crate::auth::tokens::Claims;
 use crate::local::fds;
 use crate::local::service::{LocalRing, Woken};
 use crate::protocol::{
-    ErrorBody, Hello, Open, RESPONSE_BYTES_MAX, ReadRequest, Request, SectionRequest, Status, VERSION, Verb,
-    broken, misuse, read_request, response, write_response,
+    Control, ErrorBody, Hello, Login, Open, RESPONSE_BYTES_MAX, ReadRequest, Request, Role, SectionRequest,
+    Status, Token, VERSION, Verb, Whoami, broken, misuse, read_request, response, write_response,
 };
 use crate::server::Shared;
 
@@ -33,6 +36,7 @@ pub(crate) fn answer_error(stream: &mut UnixStream, error: &Error) -> Result<()>
 
 /// A data set that the client has open.
 struct OpenSet {
+    name: String,
     info: Arc<DataSetInfo>,
     files: Arc<[FileNo]>,
 }
@@ -43,11 +47,27 @@ pub(crate) struct Session<'a> {
     data_sets: HashMap<u32, OpenSet>,
     greeted: bool,
     ring: Option<LocalRing<'a>>,
+    announced: Option<Announcement>,
+    // Who the kernel says it is, and whose token was shown.
+    peer: String,
+    claims: Option<Claims>,
+    // Of the policy, when what is open was allowed.
+    version: u64,
 }
 
 impl<'a> Session<'a> {
-    pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, data_sets: HashMap::new(), greeted: false, ring: None }
+    pub(crate) fn new(shared: &'a Shared, peer: String) -> Self {
+        let version = shared.gate.version();
+        Self {
+            shared,
+            data_sets: HashMap::new(),
+            greeted: false,
+            ring: None,
+            announced: None,
+            peer,
+            claims: None,
+            version,
+        }
     }
 
     /// Serves until the client hangs up, breaks the protocol, or the server stops.
@@ -63,9 +83,15 @@ impl<'a> Session<'a> {
                         return answer_error(stream, &error);
                     }
                     if ring.wait(stream)? == Woken::Ring {
-                        continue;
+                        if self.check_again() {
+                            continue;
+                        }
+                        return Ok(());
                     }
                 }
+            }
+            if !self.check_again() {
+                return Ok(());
             }
             // What is no request leaves the stream in an unknown place: answer and hang up.
             let request = match read_request(stream) {
@@ -90,7 +116,10 @@ impl<'a> Session<'a> {
         if self.ring.is_some() {
             return Err(misuse("this connection has its ring".to_owned()));
         }
-        let (ring, shared, sent) = LocalRing::open(&self.shared.store, &self.shared.leases, 1)?;
+        let who = self.who()?;
+        self.shared.gate.check_everything(&who)?;
+        let weight = usize::try_from(self.shared.gate.tenant(&who).weight).unwrap_or(1);
+        let (ring, shared, sent) = LocalRing::open(&self.shared.store, &self.shared.leases, weight)?;
         let body = serde_json::to_vec(&shared).map_err(|error| misuse(error.to_string()))?;
         fds::send(stream, &response(Status::Ok, &body)?, sent.each_ref().map(AsFd::as_fd))?;
         self.ring = Some(ring);
@@ -119,33 +148,129 @@ impl<'a> Session<'a> {
             Verb::Section => self.section(&request.json()?),
             Verb::Read => self.read(&request.json()?),
             Verb::Metrics => json(&self.shared.store.metrics()),
+            Verb::Control => self.control(&request.json()?),
+            Verb::Announce => self.announce(&request.json()?),
         }
     }
 
     fn open(&mut self, request: &Open) -> Result<(Status, Vec<u8>)> {
-        let location = Path::new(&request.location);
-        let path = location.canonicalize().map_err(|error| Error::io("open", location, error))?;
-        if !self.shared.roots.iter().any(|root| path.starts_with(root)) {
-            return Err(Error::new(ErrorKind::Denied, "open", "this directory is not served")
-                .at(location)
-                .hint("start the daemon with --root for it"));
+        let who = self.who()?;
+        let gate = &self.shared.gate;
+        let asked = self.shared.roots.name(&request.location)?;
+        gate.check(&who, Right::Read, &asked.name)?;
+        let found = self.shared.roots.resolve(&asked)?;
+        if found.name != asked.name {
+            gate.check(&who, Right::Read, &found.name)?;
         }
         if self.data_sets.len() >= DATA_SETS_MAX {
             return Err(Error::new(ErrorKind::Full, "open", format!("{DATA_SETS_MAX} data sets are open")));
         }
-        let path = path.to_str().ok_or_else(|| misuse("the path is not UTF-8".to_owned()))?;
+        let path = found.path.to_str().ok_or_else(|| misuse("the path is not UTF-8".to_owned()))?;
         let set = self.shared.store.open_data_set(path)?;
         let answer = json(&*set)?;
         let files = self.shared.store.files(&set)?;
-        self.data_sets.insert(set.handle, OpenSet { info: set, files });
+        self.data_sets.insert(set.handle, OpenSet { name: found.name, info: set, files });
         Ok(answer)
     }
 
-    fn set(&self, handle: u32) -> Result<&Arc<DataSetInfo>> {
+    /// Who asks: the token's owner, or the user that the kernel names.
+    fn who(&self) -> Result<String> {
+        match &self.claims {
+            None => Ok(self.peer.clone()),
+            Some(claims) if self.shared.gate.is_still_good(claims) => Ok(claims.sub.clone()),
+            Some(_) => Err(Error::new(ErrorKind::Denied, "check token", "it has ended or was revoked")
+                .hint("log in again: tierstream login")),
+        }
+    }
+
+    /// Takes back what the asker may not have any more; false when that is the ring, which ends with its connection.
+    fn check_again(&mut self) -> bool {
+        let gate = &self.shared.gate;
+        let ended = self.claims.as_ref().is_some_and(|claims| !gate.is_still_good(claims));
+        if gate.version() == self.version && !ended {
+            return true;
+        }
+        self.version = gate.version();
+        let (policy, who) = (gate.policy(), self.who());
+        let may_read =
+            |name: &str| who.as_ref().is_ok_and(|who| policy.role_for(who, Right::Read, name).is_some());
+        self.data_sets.retain(|_, set| may_read(&set.name));
+        self.ring.is_none() || who.as_ref().is_ok_and(|who| policy.reads_everything(who))
+    }
+
+    fn announce(&mut self, request: &ReadRequest) -> Result<(Status, Vec<u8>)> {
+        let set = self.open_set(request.handle)?;
+        self.shared.gate.check(&self.who()?, Right::Announce, &set.name)?;
+        let payload = |shard: usize| set.info.shards.get(shard).map_or(0, |shard| shard.payload_bytes);
+        let mut reads = Vec::with_capacity(request.ranges.len());
+        for (shard, start, end) in &request.ranges {
+            if start > end || *end > payload(*shard) {
+                return Err(misuse(format!(
+                    "bytes {start}..{end} of shard {shard}, which has {}",
+                    payload(*shard)
+                )));
+            }
+            reads.push(PlannedRead { shard: *shard, range: *start..*end });
+        }
+        let plan = Box::new(reads.into_iter());
+        let announcement = self.shared.prefetcher.announce(&set.info, plan)?;
+        // The plan before it is over: what it held ahead is let go.
+        self.announced = Some(announcement);
+        Ok((Status::Ok, Vec::new()))
+    }
+
+    fn control(&mut self, request: &Control) -> Result<(Status, Vec<u8>)> {
+        let gate = &self.shared.gate;
+        let token =
+            |(token, claims): (String, Claims)| Token { token, identity: claims.sub, expires: claims.exp };
+        match request {
+            Control::Login { user, code } => json(&token(gate.login(user, code)?)),
+            Control::Renew { token: old } => json(&token(gate.renew(old)?)),
+            Control::Present { token } => {
+                let claims = gate.identify(token)?;
+                // What was opened was opened as somebody else.
+                self.data_sets.clear();
+                (self.ring, self.announced) = (None, None);
+                self.claims = Some(claims);
+                self.whoami()
+            }
+            Control::Whoami => self.whoami(),
+            Control::List => {
+                let who = self.who()?;
+                let names = self.shared.roots.list().into_iter().filter(|name| gate.sees(&who, name));
+                json(&names.collect::<Vec<_>>())
+            }
+            Control::Tokens => {
+                let logins = gate.sessions(&self.who()?)?.into_iter();
+                json(&logins.map(|(id, identity, began)| Login { id, identity, began }).collect::<Vec<_>>())
+            }
+            Control::Revoke { what } => json(&gate.revoke(&self.who()?, what)?),
+            Control::RotateKeys => json(&gate.rotate_keys(&self.who()?)?),
+            Control::Users => json(&gate.users(&self.who()?)?),
+            Control::AddUser { name } => json(&gate.add_user(&self.who()?, name)?),
+            Control::RemoveUser { name } => json(&gate.remove_user(&self.who()?, name)?),
+        }
+    }
+
+    fn whoami(&self) -> Result<(Status, Vec<u8>)> {
+        let identity = self.who()?;
+        let role = |(role, rights, data_sets): (String, Vec<Right>, Vec<String>)| Role {
+            role,
+            rights: rights.into_iter().map(|right| right.name().to_owned()).collect(),
+            data_sets,
+        };
+        let roles = self.shared.gate.policy().describe(&identity).into_iter().map(role).collect();
+        json(&Whoami { roles, expires: self.claims.as_ref().map(|claims| claims.exp), identity })
+    }
+
+    fn open_set(&self, handle: u32) -> Result<&OpenSet> {
         self.data_sets
             .get(&handle)
-            .map(|set| &set.info)
             .ok_or_else(|| misuse(format!("data set {handle} is not open on this connection")))
+    }
+
+    fn set(&self, handle: u32) -> Result<&Arc<DataSetInfo>> {
+        self.open_set(handle).map(|set| &set.info)
     }
 
     fn section(&self, request: &SectionRequest) -> Result<(Status, Vec<u8>)> {

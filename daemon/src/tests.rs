@@ -21,11 +21,15 @@ struct Fixture {
     dir: tempfile::TempDir,
     payload: Vec<u8>,
     handle: ServerHandle,
-    server: Arc<Server>,
+    server: Option<Arc<Server>>,
     thread: Option<std::thread::JoinHandle<tierstream_storage::Result<()>>>,
 }
 
 fn fixture(clients_max: usize) -> Fixture {
+    fixture_with(clients_max, |_| AuthConfig::default())
+}
+
+fn fixture_with(clients_max: usize, auth: impl FnOnce(&std::path::Path) -> AuthConfig) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("daemon-test").unwrap());
     let mut payload = vec![0; 300_000];
@@ -51,17 +55,22 @@ fn fixture(clients_max: usize) -> Fixture {
         socket: dir.path().join("socket"),
         roots: vec![dir.path().join("served")],
         clients_max,
+        auth: auth(dir.path()),
     };
     let server = Arc::new(Server::bind(store, &config).unwrap());
     let handle = server.handle();
     let running = Arc::clone(&server);
     let thread = Some(std::thread::spawn(move || running.run()));
-    Fixture { dir, payload, handle, server, thread }
+    Fixture { dir, payload, handle, server: Some(server), thread }
 }
 
 impl Fixture {
     fn socket(&self) -> PathBuf {
         self.dir.path().join("socket")
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
     }
 
     fn open(&self, client: &Client) -> Arc<DataSetInfo> {
@@ -134,7 +143,9 @@ fn requests_that_are_not_allowed_are_answered_with_the_reason() {
             "{error}"
         );
     }
-    assert_eq!(client.open_data_set("/nowhere").unwrap_err().kind(), ErrorKind::Missing);
+    assert_eq!(client.open_data_set("/nowhere").unwrap_err().kind(), ErrorKind::Denied);
+    let none = fixture.dir.path().join("served/none");
+    assert_eq!(client.open_data_set(none.to_str().unwrap()).unwrap_err().kind(), ErrorKind::Missing);
     let mut to = [0; 4];
     let stranger = DataSetInfo { handle: 99, ..(*set).clone() };
     for (set, shard, range) in [(&*set, 0, 299_998..300_002), (&*set, 5, 0..4), (&stranger, 0, 0..4)] {
@@ -203,7 +214,8 @@ fn a_second_server_is_refused_and_a_dead_ones_socket_is_taken_over() {
     let fixture = fixture(2);
     let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("k").unwrap());
     let store = Store::open(StoreConfig::default(), keys).unwrap();
-    let config = |socket: PathBuf, roots| ServerConfig { socket, roots, clients_max: 1 };
+    let config =
+        |socket: PathBuf, roots| ServerConfig { socket, roots, clients_max: 1, auth: AuthConfig::default() };
     let roots = vec![fixture.dir.path().to_owned()];
     let error = Server::bind(store.clone(), &config(fixture.socket(), roots.clone())).unwrap_err();
     assert!(error.to_string().contains("another daemon"), "{error}");
@@ -249,18 +261,18 @@ fn leases_are_the_stores_bytes_and_end_with_the_client() {
     for (lease, bytes) in leases.iter().zip(fixture.payload.chunks(capacity)) {
         assert!(lease[..] == *bytes);
     }
-    assert_eq!(fixture.server.leases(), 10);
+    assert_eq!(fixture.server().leases(), 10);
     // A client that goes away with leases in its hands.
     let other = Client::connect(&fixture.socket()).unwrap();
     let theirs = fixture.open(&other);
     let held = other.lease_all(&theirs, &blocks).unwrap();
-    assert_eq!(fixture.server.leases(), 20);
+    assert_eq!(fixture.server().leases(), 20);
     drop(other);
     drop(held);
-    wait_until(|| fixture.server.leases() == 10);
+    wait_until(|| fixture.server().leases() == 10);
     // Memory stays readable when the daemon has ended: nobody writes it any more.
     fixture.handle.stop();
-    wait_until(|| fixture.server.clients() == 0);
+    wait_until(|| fixture.server().clients() == 0);
     assert!(leases[9][..] == fixture.payload[9 * capacity..10 * capacity]);
 }
 
@@ -327,7 +339,147 @@ fn what_a_client_does_to_its_ring_ends_its_own_connection() {
     let mut to = [0; 100];
     good.read(&set, &mut [RangeRead { shard: 0, range: 1000..1100, to: &mut to }]).unwrap();
     assert_eq!(to[..], fixture.payload[1000..1100]);
-    wait_until(|| fixture.server.clients() == 1);
+    wait_until(|| fixture.server().clients() == 1);
+}
+
+fn policy_of(roles: &str) -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    format!(r#"{{"roles":{{"here":[{roles}]}},"identities":{{"uid:{uid}":["here"],"user:ada":["here"]}}}}"#)
+}
+
+fn with_policy(roles: &str) -> Fixture {
+    fixture_with(8, |dir| {
+        let policy = dir.join("policy.json");
+        std::fs::write(&policy, policy_of(roles)).unwrap();
+        AuthConfig { policy: Some(policy), state: Some(dir.join("state")) }
+    })
+}
+
+#[test]
+fn each_right_allows_its_verbs_and_no_others() {
+    const RIGHTS: [&str; 5] = ["read", "list", "announce", "admin", "keys"];
+    // Which right each verb wants; the one that needs a set open has `read` beside it.
+    type Act = fn(&Client, &Fixture) -> tierstream_storage::Result<()>;
+    let acts: [(&str, Act); 8] = [
+        ("read", |client, at| {
+            let set = client.open_data_set(at.dir.path().join("served/set").to_str().unwrap())?;
+            let mut to = [0; 9];
+            client.read(&set, &mut [RangeRead { shard: 0, range: 1..10, to: &mut to }])?;
+            assert_eq!(to[..], at.payload[1..10]);
+            client.section(&set, 0, NAMES).map(drop)
+        }),
+        ("read", |client, _| client.open_data_set("set").map(drop)),
+        ("list", |client, _| match client.list()?.as_slice() {
+            [name] if name == "set" => Ok(()),
+            _ => Err(tierstream_storage::Error::new(ErrorKind::Denied, "list", "nothing to be seen")),
+        }),
+        ("announce", |client, _| client.announce(&*client.open_data_set("set")?, &[(0, 0..300_000)])),
+        ("admin", |client, _| client.users().map(drop)),
+        ("admin", |client, _| client.add_user("eve").map(drop)),
+        ("admin", |client, _| client.revoke("user:eve").map(drop)),
+        ("keys", |client, _| client.rotate_keys().map(drop)),
+    ];
+    for given in RIGHTS {
+        let also = if given == "announce" { r#", "read""# } else { "" };
+        let at = with_policy(&format!(r#"{{"rights":["{given}"{also}],"data_sets":["**"]}}"#));
+        let client = Client::connect(&at.socket()).unwrap();
+        assert_eq!(client.leases_blocks(), given == "read" || given == "announce");
+        for (number, (wanted, act)) in acts.iter().enumerate() {
+            let outcome = act(&client, &at);
+            let expected = *wanted == given || given == "announce" && *wanted == "read";
+            assert_eq!(outcome.is_ok(), expected, "{given}: act {number}, {outcome:?}");
+            if let Err(error) = outcome {
+                assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+            }
+        }
+        let log = at.dir.path().join("state/audit.jsonl");
+        assert!(crate::verify_audit(&log).unwrap().lines >= 7);
+    }
+}
+
+#[test]
+fn a_role_for_some_data_sets_gives_copies_of_those_alone() {
+    let at = with_policy(r#"{"rights":["read"],"data_sets":["set"]}"#);
+    let client = Client::connect(&at.socket()).unwrap();
+    assert!(!client.leases_blocks(), "L1 holds the others' data too");
+    let set = at.open(&client);
+    let mut to = vec![0; 300_000];
+    client.read(&set, &mut [RangeRead { shard: 0, range: 0..300_000, to: &mut to }]).unwrap();
+    assert!(to == at.payload);
+    for location in ["other", "none"] {
+        assert_eq!(client.open_data_set(location).unwrap_err().kind(), ErrorKind::Denied, "no oracle");
+    }
+    // The policy changes while the client has the set open, then its ring.
+    let policy = at.dir.path().join("policy.json");
+    std::fs::write(&policy, policy_of(r#"{"rights":["read"],"data_sets":["**"]}"#)).unwrap();
+    wait_until(|| Client::connect(&at.socket()).unwrap().leases_blocks());
+    let leasing = Client::connect(&at.socket()).unwrap();
+    let other = at.open(&leasing);
+    drop(leasing.lease(&other, 0, 1).unwrap());
+    std::fs::write(&policy, policy_of(r#"{"rights":["list"],"data_sets":["**"]}"#)).unwrap();
+    let mut byte = [0];
+    wait_until(|| client.read(&set, &mut [RangeRead { shard: 0, range: 0..1, to: &mut [0] }]).is_err());
+    wait_until(|| leasing.lease(&other, 0, 2).is_err());
+    let refused = leasing.read(&other, &mut [RangeRead { shard: 0, range: 0..1, to: &mut byte }]);
+    assert!(refused.is_err(), "{refused:?}");
+    wait_until(|| at.server().leases() == 0);
+}
+
+#[test]
+fn a_person_with_a_token_is_somebody_else() {
+    let at = with_policy(r#"{"rights":["read","admin"],"data_sets":["**"]}"#);
+    let client = Client::connect(&at.socket()).unwrap();
+    let uri = client.add_user("ada").unwrap();
+    let secret =
+        crate::auth::text::of_base32(uri.split("secret=").nth(1).unwrap().split('&').next().unwrap());
+    let now = crate::auth::wall::WallClock::seconds(&crate::auth::wall::SystemWall);
+    let code = crate::auth::totp::code(Default::default(), &secret.unwrap(), now / 30, 6);
+    let token = client.login("ada", &code).unwrap();
+    assert!(client.login("ada", &code).is_err(), "replayed");
+    assert!(!format!("{token:?}").contains(&token.token));
+    assert!(client.whoami().unwrap().identity.starts_with("uid:"));
+    let whoami = client.present(&token.token).unwrap();
+    assert_eq!((whoami.identity.as_str(), whoami.expires), ("user:ada", Some(token.expires)));
+    assert!(token.expires >= now + 300 && token.expires <= now + 901);
+    let again = client.renew(&token.token).unwrap();
+    assert_eq!(client.logins().unwrap().len(), 1);
+    assert!(client.present("ts1.forged.e30.AAAA").is_err());
+    assert_eq!(client.revoke("user:ada").unwrap(), 1);
+    for error in [client.users().unwrap_err(), client.present(&again.token).unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    }
+}
+
+#[test]
+fn a_client_goes_on_when_its_daemon_is_started_again() {
+    let mut fixture = fixture(8);
+    let client = Client::connect(&fixture.socket()).unwrap();
+    let set = fixture.open(&client);
+    let lease = client.lease(&set, 0, 3).unwrap();
+    fixture.handle.stop();
+    fixture.thread.take().unwrap().join().unwrap().unwrap();
+    let store = fixture.server().store();
+    fixture.server = None;
+    let config = ServerConfig {
+        socket: fixture.socket(),
+        roots: vec![fixture.dir.path().join("served")],
+        clients_max: 8,
+        auth: AuthConfig::default(),
+    };
+    fixture.server = Some(Arc::new(Server::bind(store, &config).unwrap()));
+    fixture.handle = fixture.server().handle();
+    let running = Arc::clone(fixture.server.as_ref().unwrap());
+    fixture.thread = Some(std::thread::spawn(move || running.run()));
+    let mut to = vec![0; 300_000];
+    client.read(&set, &mut [RangeRead { shard: 0, range: 0..300_000, to: &mut to }]).unwrap();
+    assert!(to == fixture.payload);
+    let capacity = usize::try_from(tierstream_storage::format::capacity(BLOCK)).unwrap();
+    assert!(lease[..] == fixture.payload[3 * capacity..4 * capacity]);
+    // The old lease ends nothing of the new daemon's.
+    let held = fixture.server().leases();
+    drop(lease);
+    client.lease(&set, 0, 4).unwrap();
+    assert!(fixture.server().leases() >= held);
 }
 
 /// Other threads and processes notice a moment later.

@@ -8,7 +8,7 @@
 mod engine;
 mod fio;
 mod fragmentation;
-mod read;
+pub(crate) mod read;
 mod report;
 
 pub use report::{HitReport, Report, Row};

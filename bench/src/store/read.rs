@@ -35,10 +35,10 @@ const HIT_BYTES: u64 = 64 << 20;
 const HITS: usize = 200_000;
 
 /// A directory that is removed when the measurement ends.
-pub(super) struct Place(PathBuf);
+pub(crate) struct Place(PathBuf);
 
 impl Place {
-    pub(super) fn new(parent: &Path, name: &str) -> Result<Self> {
+    pub(crate) fn new(parent: &Path, name: &str) -> Result<Self> {
         let path = parent.join(name);
         // Left by a run that was killed.
         let _none = std::fs::remove_dir_all(&path);
@@ -46,7 +46,7 @@ impl Place {
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -80,11 +80,11 @@ pub(super) fn pack<T>(
     Ok(filled)
 }
 
-pub(super) fn location(path: &Path) -> Result<&str> {
+pub(crate) fn location(path: &Path) -> Result<&str> {
     path.to_str().ok_or_else(|| Error::new(ErrorKind::Misuse, "open", "expected a path in UTF-8").at(path))
 }
 
-pub(super) fn random_keys() -> Result<Arc<dyn KeyProvider>> {
+pub(crate) fn random_keys() -> Result<Arc<dyn KeyProvider>> {
     Ok(Arc::new(RootKey::random("bench")?))
 }
 

@@ -55,6 +55,11 @@ impl Connection {
         Ok(Self { stream, leased, lost: false })
     }
 
+    /// Makes every later request meet the end of this connection.
+    pub(crate) fn give_up(&mut self) {
+        self.lost = true;
+    }
+
     pub(crate) fn leases_blocks(&self) -> bool {
         self.leased.is_some()
     }
@@ -109,7 +114,8 @@ impl Connection {
                 return Err(Error::new(ErrorKind::Misuse, "read", why));
             }
         }
-        let Some(leased) = &mut self.leased else { return self.copy(remote, reads) };
+        let leased = self.leased.as_mut().filter(|_| !self.lost);
+        let Some(leased) = leased else { return self.copy(remote, reads) };
         let mut refused = leased.read(&self.stream, set, remote, reads)?;
         if refused.is_empty() {
             return Ok(());
@@ -168,6 +174,9 @@ impl Connection {
         remote: u32,
         blocks: &[(usize, u32)],
     ) -> Result<(Arc<BlockMemory>, Vec<Granted>)> {
+        if self.lost {
+            return Err(broken(std::io::ErrorKind::ConnectionReset.into()));
+        }
         let leased = self.leased.as_mut().ok_or_else(|| {
             Error::new(ErrorKind::Unsupported, "lease", "this daemon hands out no blocks, only copies")
         })?;

@@ -2,7 +2,7 @@
 //! the next read as long as the daemon lets this client hold them.
 //!
 //! Small reads of a shuffled job come back to the same blocks: a block that is still held costs no request. What is held
-//! is at most half of what the daemon allows; the block that was not used for longest goes first (second chance).
+//! is less than the daemon allows; the block that was not used for longest goes first (second chance).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,6 +17,7 @@ use tierstream_storage::{DataSetInfo, Error, ErrorKind, RangeRead, Result};
 
 use crate::local::fds;
 use crate::local::ring::{ClientEnd, ENTRIES, Granted, LeaseId, Submission, WORDS};
+use crate::local::service::SPINS;
 use crate::local::shm::{BlockMemory, SharedWords};
 use crate::protocol::{broken, misuse};
 
@@ -24,9 +25,6 @@ use crate::protocol::{broken, misuse};
 const WINDOW: usize = ENTRIES / 4;
 /// Releases that may wait in the ring of a daemon that sleeps.
 const LAZY_RELEASES: u32 = 16;
-/// Looks at the ring before the thread sleeps; see the daemon's side.
-const SPINS: u32 = 200;
-const YIELDS: u32 = 32;
 /// A daemon that answers nothing for this long is stuck: longer than it waits for a device itself.
 const SLEEPS_MAX: u32 = 90;
 const SLEEP: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -191,7 +189,7 @@ impl Leased {
     /// Blocks that may be held for later.
     fn room(&self) -> usize {
         let quota = usize::try_from(self.ring.quota()).unwrap_or(usize::MAX);
-        (quota / 2).saturating_sub(self.lent).max(1)
+        quota.saturating_sub(self.lent + WINDOW).max(1)
     }
 
     /// Lets go of blocks until `more` fit.
@@ -269,11 +267,10 @@ impl Leased {
             // Full: the daemon takes entries in microseconds, unless it is gone.
             self.wake_daemon();
             turn += 1;
-            if turn > YIELDS {
+            if turn > SPINS {
                 let now = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-                self.must_be_there(fds::wait(stream, &self.completed, Some(now))?, turn / 1000)?;
+                self.must_be_there(fds::wait(stream, &self.completed, Some(now))?, (turn - SPINS) / 1000)?;
             }
-            std::thread::yield_now();
         }
         Ok(())
     }
@@ -295,11 +292,7 @@ impl Leased {
                 continue;
             }
             turn += 1;
-            if turn < SPINS {
-                std::hint::spin_loop();
-            } else if turn < SPINS + YIELDS {
-                std::thread::yield_now();
-            } else if self.ring.may_sleep() {
+            if turn >= SPINS && self.ring.may_sleep() {
                 let said = fds::wait(stream, &self.completed, Some(SLEEP));
                 self.ring.awake();
                 sleeps += 1;

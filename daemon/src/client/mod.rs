@@ -21,7 +21,7 @@ use tierstream_storage::{DataSetInfo, Error, ErrorKind, RangeRead, RangeSource, 
 
 use crate::local::ring::Granted;
 use crate::local::shm::BlockMemory;
-use crate::protocol::{Open, SectionRequest, Verb, misuse};
+use crate::protocol::{Control, Login, Open, ReadRequest, SectionRequest, Token, Verb, Whoami, misuse};
 use connection::Connection;
 
 /// How long a client waits for a daemon that is being started again.
@@ -76,13 +76,21 @@ struct OpenSet {
     remote: u32,
 }
 
-#[derive(Debug)]
 struct State {
     connection: Connection,
     // Raised when the daemon is another one.
     epoch: u64,
     sets: Vec<OpenSet>,
+    // Shown again on a new connection.
+    token: Option<String>,
     process: rustix::process::Pid,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the token.
+        write!(f, "State(connection {}, {} data sets)", self.epoch, self.sets.len())
+    }
 }
 
 impl State {
@@ -142,7 +150,8 @@ impl Client {
     pub fn connect_with(config: ClientConfig) -> Result<Self> {
         let socket = config.socket();
         let connection = Connection::open(&socket, config.lease)?;
-        let state = State { connection, epoch: 0, sets: Vec::new(), process: rustix::process::getpid() };
+        let state =
+            State { connection, epoch: 0, sets: Vec::new(), token: None, process: rustix::process::getpid() };
         let (state, clock) = (Arc::new(Mutex::new(state)), Arc::new(SystemClock::new()));
         Ok(Self { config, socket, clock, state })
     }
@@ -191,6 +200,20 @@ impl Client {
         tracing::info!(socket = %self.socket.display(), "connected to the daemon again");
         state.connection = connection;
         state.epoch += 1;
+        // Half of what was open is as good as nothing: the next request tries again.
+        let opened = Self::open_again(state);
+        if opened.is_err() {
+            state.connection.give_up();
+        }
+        opened
+    }
+
+    /// Opens what was open, on a new connection.
+    fn open_again(state: &mut State) -> Result<()> {
+        if let Some(token) = &state.token {
+            let control = Control::Present { token: token.clone() };
+            state.connection.json::<Whoami>(Verb::Control, &control)?;
+        }
         for open in &mut state.sets {
             let found: DataSetInfo =
                 state.connection.json(Verb::Open, &Open { location: open.location.clone() })?;
@@ -206,6 +229,113 @@ impl Client {
             open.remote = found.handle;
         }
         Ok(())
+    }
+
+    fn control<T: for<'de> serde::Deserialize<'de>>(&self, control: &Control) -> Result<T> {
+        self.with(|state| state.connection.json(Verb::Control, control))
+    }
+
+    /// A token for a user of the daemon who typed a one-time code. It is a secret.
+    ///
+    /// # Errors
+    /// `Denied` for a wrong name or code, `Full` after too many, `Unsupported` by a daemon that keeps no users.
+    pub fn login(&self, user: &str, code: &str) -> Result<Token> {
+        self.control(&Control::Login { user: user.to_owned(), code: code.to_owned() })
+    }
+
+    /// Asks in the name of a token's owner from now on, and on every new connection. Data sets are to be opened anew.
+    ///
+    /// # Errors
+    /// `Denied` for a token that is not good.
+    pub fn present(&self, token: &str) -> Result<Whoami> {
+        let whoami = self.control(&Control::Present { token: token.to_owned() })?;
+        lock(&self.state).token = Some(token.to_owned());
+        Ok(whoami)
+    }
+
+    /// The next token of the same login.
+    ///
+    /// # Errors
+    /// `Denied` for a token that is not good, or of a login that is too long ago.
+    pub fn renew(&self, token: &str) -> Result<Token> {
+        self.control(&Control::Renew { token: token.to_owned() })
+    }
+
+    /// Who the daemon takes this client for, and what that one may do.
+    ///
+    /// # Errors
+    /// `Denied` when its token has ended.
+    pub fn whoami(&self) -> Result<Whoami> {
+        self.control(&Control::Whoami)
+    }
+
+    /// Names of the data sets that this client may see.
+    ///
+    /// # Errors
+    /// As the connection's.
+    pub fn list(&self) -> Result<Vec<String>> {
+        self.control(&Control::List)
+    }
+
+    /// Logins: one's own; all, for who has `admin`.
+    ///
+    /// # Errors
+    /// `Unsupported` by a daemon that keeps no users.
+    pub fn logins(&self) -> Result<Vec<Login>> {
+        self.control(&Control::Tokens)
+    }
+
+    /// Ends a login by its id, or all of a user by `user:NAME`; how many ended.
+    ///
+    /// # Errors
+    /// `Denied` for those of others without `admin`.
+    pub fn revoke(&self, what: &str) -> Result<usize> {
+        self.control(&Control::Revoke { what: what.to_owned() })
+    }
+
+    /// Signs tokens with a new key from now on; its id.
+    ///
+    /// # Errors
+    /// `Denied` without `keys`.
+    pub fn rotate_keys(&self) -> Result<String> {
+        self.control(&Control::RotateKeys)
+    }
+
+    /// Users of the daemon.
+    ///
+    /// # Errors
+    /// `Denied` without `admin`.
+    pub fn users(&self) -> Result<Vec<String>> {
+        self.control(&Control::Users)
+    }
+
+    /// Makes a user, or gives one a new secret: the text that an authenticator scans. It is a secret.
+    ///
+    /// # Errors
+    /// `Denied` without `admin`, `Misuse` for a name that is none.
+    pub fn add_user(&self, name: &str) -> Result<String> {
+        self.control(&Control::AddUser { name: name.to_owned() })
+    }
+
+    /// Removes a user and ends all logins.
+    ///
+    /// # Errors
+    /// `Denied` without `admin`, `Missing`.
+    pub fn remove_user(&self, name: &str) -> Result<()> {
+        self.control(&Control::RemoveUser { name: name.to_owned() })
+    }
+
+    /// Tells the daemon what will be read, in order: it is brought to L1 ahead of need. Advice: nothing breaks when other
+    /// bytes are read. The next announcement takes the place of this one.
+    ///
+    /// # Errors
+    /// `Denied` without `announce`, `Misuse` for ranges outside their shards.
+    pub fn announce(&self, set: &DataSetInfo, reads: &[(usize, std::ops::Range<u64>)]) -> Result<()> {
+        let ranges: Vec<_> = reads.iter().map(|(shard, range)| (*shard, range.start, range.end)).collect();
+        self.with(|state| {
+            let request = ReadRequest { handle: state.remote(set)?, ranges: ranges.clone() };
+            state.connection.ask(Verb::Announce, &request).map(drop)
+        })
     }
 
     /// A lease on block `block` of a shard's payload, which starts at `block` times the payload capacity of a block.
