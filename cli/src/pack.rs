@@ -63,6 +63,10 @@ pub(crate) struct Pack {
     #[arg(long)]
     overwrite: bool,
 
+    /// Keep what is complete when interrupted or killed, and go on with it when run again on the same input
+    #[arg(long)]
+    resume: bool,
+
     #[command(flatten)]
     io: IoArgs,
 
@@ -81,6 +85,7 @@ impl Pack {
         let config = PackConfig {
             output: without_slash(&self.output),
             overwrite: self.overwrite,
+            resume: self.resume,
             layout,
             ..config(&self.seal, &self.io)
         };
@@ -125,6 +130,7 @@ pub(crate) fn config(seal: &SealArgs, io: &IoArgs) -> PackConfig {
     PackConfig {
         output: PathBuf::new(),
         overwrite: false,
+        resume: false,
         cipher: seal.cipher,
         compressed: seal.codec == Codec::Zstd,
         dictionary: seal.dictionary,
@@ -179,6 +185,9 @@ fn summary(report: &PackReport) -> String {
     );
     if report.padded_bytes > 0 {
         text += &format!("the last sample was padded with {} zero bytes\n", report.padded_bytes);
+    }
+    if report.resumed_shards > 0 {
+        text += &format!("{} shards were complete already\n", report.resumed_shards);
     }
     if report.left_over_bytes > 0 {
         text += &format!("left out: {} at the ends of files\n", human_bytes(report.left_over_bytes));

@@ -83,10 +83,9 @@ fn measure(name: &str, builder: LoaderBuilder, samples: u64, pace: Option<f64>) 
         first.get_or_insert_with(|| clock.now() - began);
         seen += u64::try_from(batch.len()).unwrap_or(0);
         waits.push(loader.last_wait());
-        // Busy, as a consumer is; a sleep would be longer than what is measured.
-        while pace.is_some_and(|pace| (clock.now() - began).as_secs_f64() * pace < seen as f64) {
-            std::hint::spin_loop();
-        }
+        // Asleep, as a consumer is whose work a GPU does; it makes up for having slept too long.
+        let due = pace.map_or(Duration::ZERO, |pace| Duration::from_secs_f64(seen as f64 / pace));
+        std::thread::park_timeout(due.saturating_sub(clock.now() - began));
     }
     let took = clock.now() - began;
     assert_eq!(seen, samples, "each sample once");

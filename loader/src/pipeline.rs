@@ -39,8 +39,9 @@ struct Ring {
     // No more tickets: the order is over, or a batch failed.
     over: bool,
     stop: bool,
-    // Reads that are made, of each data set.
+    // Reads that are made, of each data set, and batches of them that the prefetchers were not told of.
     reads: Vec<u64>,
+    untold: u64,
 }
 
 impl Ring {
@@ -93,6 +94,7 @@ impl Pipeline {
             over: false,
             stop: false,
             reads: vec![0; announcements.len()],
+            untold: 0,
         };
         let (made, room) = (Condvar::new(), Condvar::new());
         Arc::new(Self { ring: Mutex::new(ring), made, room, depth, collate, share, announcements })
@@ -190,9 +192,12 @@ impl Pipeline {
             }
             ring.made += 1;
         }
-        if ring.made == before {
+        // Told for several batches at once, unless the job waits: telling wakes a thread.
+        ring.untold += ring.made - before;
+        if ring.untold == 0 || (ring.untold < to_u64(self.depth / 4) && ring.slots.len() > self.depth / 2) {
             return;
         }
+        ring.untold = 0;
         let reads = ring.reads.clone();
         drop(ring);
         for (announcement, reads) in self.announcements.iter().zip(reads) {
@@ -208,8 +213,13 @@ impl Pipeline {
                 Some(Slot::Made(made, plan)) => {
                     ring.first += 1;
                     ring.made = ring.made.max(ring.first);
+                    // Threads that wait are woken for several batches at once: a wake costs more than a batch of small
+                    // samples, and what is ahead lasts until they are there.
+                    let wake = ring.slots.len() <= self.depth * 3 / 4;
                     drop(ring);
-                    self.room.notify_one();
+                    if wake {
+                        self.room.notify_all();
+                    }
                     return match made {
                         Ok(Some(batch)) => Next::Batch(Box::new(batch), plan.after()),
                         Ok(None) => Next::Skipped(plan.after()),

@@ -19,6 +19,16 @@ use crate::state::LoaderState;
 /// Batches that the user may hold before buffers are made anew for each.
 const HELD_BATCHES: usize = 4;
 
+/// Bytes that are made ahead where nobody says how many batches.
+const AHEAD_BYTES: u64 = 8 << 20;
+
+/// Batches to make ahead, by what they are likely to take.
+fn ahead(dataset: &Dataset, batch_size: u64) -> usize {
+    let info = dataset.info();
+    let batch_bytes = (info.payload_bytes / info.records.max(1)).saturating_mul(batch_size);
+    usize::try_from(AHEAD_BYTES / batch_bytes.max(1)).unwrap_or(usize::MAX).clamp(4, 32)
+}
+
 /// A part of a curriculum: data sets that are mixed by weights for a number of samples.
 #[derive(Clone, Debug)]
 pub struct Stage {
@@ -43,7 +53,7 @@ pub struct LoaderBuilder {
     sequences: Option<Sequences>,
     on_corrupt: OnCorrupt,
     num_workers: usize,
-    prefetch_factor: usize,
+    prefetch_factor: Option<usize>,
     timeout: Option<Duration>,
     stall_warning: Duration,
     prefetcher: Option<Prefetcher>,
@@ -67,7 +77,7 @@ impl LoaderBuilder {
             sequences: None,
             on_corrupt: OnCorrupt::Error,
             num_workers: 2,
-            prefetch_factor: 4,
+            prefetch_factor: None,
             timeout: None,
             stall_warning: Duration::from_secs(10),
             prefetcher: None,
@@ -161,10 +171,11 @@ impl LoaderBuilder {
         self
     }
 
-    /// Batches made ahead of their use. Default 4.
+    /// Batches made ahead of their use. Default: as many as 8 MiB hold, from 4 to 32; a small batch is used up sooner than
+    /// a thread is woken.
     #[must_use]
     pub fn prefetch_factor(mut self, batches: usize) -> Self {
-        self.prefetch_factor = batches;
+        self.prefetch_factor = Some(batches);
         self
     }
 
@@ -220,7 +231,7 @@ impl LoaderBuilder {
     pub fn build(self) -> Result<Loader> {
         let misuse =
             |why: &str, hint: &str| Err(Error::new(ErrorKind::Misuse, "start loader", why).hint(hint));
-        if self.prefetch_factor == 0 || self.num_workers == 0 {
+        if self.prefetch_factor == Some(0) || self.num_workers == 0 {
             return misuse("prefetch factor or workers 0", "use 1 or more");
         }
         let datasets: Vec<Dataset> = self
@@ -257,7 +268,7 @@ impl LoaderBuilder {
                 None => None,
             });
         }
-        let depth = self.prefetch_factor.max(self.num_workers);
+        let depth = self.prefetch_factor.unwrap_or(ahead(&first, self.batch_size)).max(self.num_workers);
         let pool = BufferPool::new(self.allocator, depth + HELD_BATCHES);
         let schema = Arc::clone(first.shared_schema());
         let (sequences, on_corrupt, counts) = (self.sequences, self.on_corrupt, Counts::default());

@@ -50,6 +50,7 @@ fn fixture(layout: Layout) -> Fixture {
     let config = PackConfig {
         output: dir.path().join("set"),
         overwrite: false,
+        resume: false,
         cipher: Cipher::Sm4Gcm,
         compressed: false,
         dictionary: None,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tierstream_storage::keys::KeyProvider;
 use tierstream_storage::store::SealedShard;
 use tierstream_storage::units::to_u64;
-use tierstream_storage::{DataSetWriter, Error, ErrorKind, Result, WriteContext};
+use tierstream_storage::{Error, ErrorKind, Result, WriteContext};
 
 use super::formats::{Format, FormatName, OpenOptions, Sample};
 use super::sink::Sink;
@@ -43,39 +43,24 @@ pub fn convert(
     }
     let threads = config.threads.clamp(1, groups.len());
     let context = WriteContext::new(&config.io, config.block_bytes, threads)?;
-    let writer = DataSetWriter::create(
-        &context,
-        Arc::clone(keys),
-        &config.output,
-        config.overwrite,
-        config.cipher,
-        config.compressed,
-        config.block_bytes,
-        1,
-    )?;
-    let numbers = Numbers::new(&groups, config.shard_bytes);
-    let sealed: Vec<(u64, Vec<SealedShard>)> = super::side_by_side(groups.len(), threads, |group| {
-        let mut sink = Sink::new(&writer, format.schema(), config.shard_bytes, numbers.of(group));
-        let mut record = Vec::new();
-        for part in groups[group].parts.clone() {
-            format.read(part, &mut |Sample { name, values, input_bytes }| {
-                if progress.stop.load(Ordering::Relaxed) {
-                    return Err(Error::new(ErrorKind::Interrupted, "pack", "stopped before the end"));
-                }
-                record.clear();
-                format.schema().encode(values, &mut record)?;
-                sink.push(&record, name)?;
-                progress.bytes.fetch_add(input_bytes, Ordering::Relaxed);
-                Ok(())
-            })?;
+    let token = serde_json::json!({"source": source, "shard_bytes": config.shard_bytes});
+    let (writer, done) = super::begin(&context, keys, config, &token)?;
+    let numbers = Numbers::new(&groups, config.shard_bytes, done.values().flatten());
+    let sealed = super::side_by_side(groups.len(), threads, |number| {
+        let group = &groups[number];
+        if done.contains_key(&number) {
+            progress.bytes.fetch_add(group.bytes, Ordering::Relaxed);
         }
-        Ok((sink.records(), sink.finish()?))
+        super::group(&writer, &done, config, &token, number, || {
+            let sink = Sink::new(&writer, format.schema(), config.shard_bytes, numbers.of(number));
+            write(format, group, sink, progress)
+        })
     })?;
-    let samples = sealed.iter().map(|(samples, _)| samples).sum();
-    if samples == 0 {
+    if sealed.iter().flatten().next().is_none() {
         return misuse("the input holds no samples", "give an input that holds some");
     }
-    let sealed: Vec<SealedShard> = sealed.into_iter().flat_map(|(_, shards)| shards).collect();
+    let sealed: Vec<SealedShard> = sealed.into_iter().flatten().collect();
+    let samples = sealed.iter().map(SealedShard::records).sum();
     let stored_bytes = sealed.iter().map(SealedShard::file_bytes).sum();
     let shards = to_u64(sealed.len());
     let generation = writer.publish(format.schema().to_json(), source.clone(), sealed)?;
@@ -87,6 +72,7 @@ pub fn convert(
         samples,
         padded_bytes: 0,
         shards,
+        resumed_shards: to_u64(done.values().map(Vec::len).sum()),
         cipher: config.cipher.name().to_owned(),
         dictionary_bytes: 0,
         stored_bytes,
@@ -94,6 +80,29 @@ pub fn convert(
         left_over_bytes: format.left_over_bytes(),
         io_engine: context.io_report().name.to_owned(),
     })
+}
+
+/// Writes the samples of a group.
+fn write(
+    format: &dyn Format,
+    group: &Group,
+    mut sink: Sink<'_, '_>,
+    progress: &PackProgress,
+) -> Result<Vec<SealedShard>> {
+    let mut record = Vec::new();
+    for part in group.parts.clone() {
+        format.read(part, &mut |Sample { name, values, input_bytes }| {
+            if progress.stop.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Interrupted, "pack", "stopped before the end"));
+            }
+            record.clear();
+            format.schema().encode(values, &mut record)?;
+            sink.push(&record, name)?;
+            progress.bytes.fetch_add(input_bytes, Ordering::Relaxed);
+            Ok(())
+        })?;
+    }
+    sink.finish()
 }
 
 /// What the manifest says a converted data set was made from.
@@ -146,7 +155,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn new(groups: &[Group], shard_bytes: u64) -> Self {
+    fn new<'s>(groups: &[Group], shard_bytes: u64, done: impl Iterator<Item = &'s SealedShard>) -> Self {
         let mut next = 0;
         let mut first: Vec<usize> = groups
             .iter()
@@ -157,7 +166,12 @@ impl Numbers {
             })
             .collect();
         first.push(next);
-        Self { first, beyond: AtomicUsize::new(next) }
+        // Behind those that an interrupted pack took there.
+        let taken = done.filter_map(|shard| {
+            let number = shard.file().strip_prefix("shard-")?.strip_suffix(".tss")?;
+            Some(number.parse::<usize>().ok()? + 1)
+        });
+        Self { first, beyond: AtomicUsize::new(taken.max().unwrap_or(0).max(next)) }
     }
 
     fn of(&self, group: usize) -> impl Iterator<Item = usize> + Send + '_ {

@@ -16,6 +16,7 @@ pub use convert::{convert, source};
 pub use input::{Input, InputFile};
 pub use writer::Writer;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -62,6 +63,7 @@ impl Default for PackConfig {
         Self {
             output: PathBuf::new(),
             overwrite: false,
+            resume: false,
             cipher: Cipher::Sm4Gcm,
             compressed: false,
             dictionary: None,
@@ -81,6 +83,9 @@ pub struct PackConfig {
     pub output: PathBuf,
     /// Whether to replace a data set that is there.
     pub overwrite: bool,
+    /// Whether to keep the shards that are complete when the pack is interrupted, and to go on with those that an
+    /// interrupted pack of the same input left.
+    pub resume: bool,
     /// How blocks are sealed.
     pub cipher: Cipher,
     /// Whether blocks are compressed with zstd where that pays.
@@ -154,8 +159,10 @@ pub struct PackReport {
     pub samples: u64,
     /// Zero bytes added to the last sample.
     pub padded_bytes: u64,
-    /// Shards written.
+    /// Shards in it.
     pub shards: u64,
+    /// How many of them an interrupted pack had completed.
+    pub resumed_shards: u64,
     /// How blocks are sealed; with `none` they are readable to all who can read the disk.
     pub cipher: String,
     /// Bytes of the dictionary that blocks were compressed with; 0 without one.
@@ -191,26 +198,21 @@ pub fn pack(
     }
     let dictionary = dictionary::train(input, config)?;
     let context = WriteContext::new(&config.io, config.block_bytes, threads)?;
-    let mut writer = DataSetWriter::create(
-        &context,
-        Arc::clone(keys),
-        &config.output,
-        config.overwrite,
-        config.cipher,
-        config.compressed,
-        config.block_bytes,
-        1,
-    )?;
+    let token = source_of(input, config);
+    let (mut writer, done) = begin(&context, keys, config, &token)?;
     if let Some(dictionary) = &dictionary {
         writer = writer.with_dictionary(dictionary)?;
     }
     let sealed = side_by_side(plans.len(), threads, |number| {
-        shards::write(input, &schema, &plans[number], number, &writer, progress)
+        let mut sealed = group(&writer, &done, config, &token, number, || {
+            shards::write(input, &schema, &plans[number], number, &writer, progress).map(|shard| vec![shard])
+        })?;
+        sealed.pop().ok_or_else(|| Error::new(ErrorKind::Corrupt, "pack", "a group without a shard"))
     })?;
     let samples = plans.iter().map(|plan| plan.records).sum();
     let stored_bytes = sealed.iter().map(SealedShard::file_bytes).sum();
     let shards = u64::try_from(sealed.len()).expect("a small number");
-    let generation = writer.publish(schema.to_json(), source_of(input, config), sealed)?;
+    let generation = writer.publish(schema.to_json(), token, sealed)?;
     let EngineReport { name, .. } = context.io_report();
     Ok(PackReport {
         output: config.output.clone(),
@@ -223,6 +225,7 @@ pub fn pack(
             Layout::Cut { sample_bytes, .. } => samples * sample_bytes - input.bytes(),
         },
         shards,
+        resumed_shards: to_u64(done.values().map(Vec::len).sum()),
         cipher: config.cipher.name().to_owned(),
         dictionary_bytes: dictionary.map_or(0, |bytes| to_u64(bytes.len())),
         stored_bytes,
@@ -266,6 +269,51 @@ fn refuse_output_within_input(input: &Input, config: &PackConfig) -> Result<()> 
             .hint("choose an output outside the directory that is packed"));
     }
     Ok(())
+}
+
+/// Groups of shards that an interrupted pack has completed.
+type Done = HashMap<usize, Vec<SealedShard>>;
+
+/// Begins to write the output of `config`, or goes on with it.
+fn begin<'c>(
+    context: &'c WriteContext,
+    keys: &Arc<dyn KeyProvider>,
+    config: &PackConfig,
+    token: &serde_json::Value,
+) -> Result<(DataSetWriter<'c>, Done)> {
+    let (output, overwrite) = (&config.output, config.overwrite);
+    let (cipher, compressed, block_bytes) = (config.cipher, config.compressed, config.block_bytes);
+    let keys = Arc::clone(keys);
+    if !config.resume {
+        let writer =
+            DataSetWriter::create(context, keys, output, overwrite, cipher, compressed, block_bytes, 1)?;
+        return Ok((writer, Done::new()));
+    }
+    let (writer, done) =
+        DataSetWriter::resume(context, keys, output, overwrite, cipher, compressed, block_bytes, 1, token)?;
+    if !done.is_empty() {
+        tracing::info!(groups = done.len(), "going on with an interrupted pack");
+    }
+    Ok((writer, done.into_iter().collect()))
+}
+
+/// The shards of group `number`: those that are done, or what `write` gives.
+fn group(
+    writer: &DataSetWriter<'_>,
+    done: &Done,
+    config: &PackConfig,
+    token: &serde_json::Value,
+    number: usize,
+    write: impl FnOnce() -> Result<Vec<SealedShard>>,
+) -> Result<Vec<SealedShard>> {
+    if let Some(shards) = done.get(&number) {
+        return Ok(shards.clone());
+    }
+    let shards = write()?;
+    if config.resume {
+        writer.checkpoint(number, &shards, token)?;
+    }
+    Ok(shards)
 }
 
 /// Does `work` for each of `count` numbers on `threads` threads; results in order. The first error stops the others.

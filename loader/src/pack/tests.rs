@@ -16,6 +16,7 @@ fn config(dir: &Path, layout: Layout) -> PackConfig {
     PackConfig {
         output: dir.join("out"),
         overwrite: false,
+        resume: false,
         cipher: Cipher::Sm4Gcm,
         compressed: true,
         dictionary: None,

@@ -207,6 +207,7 @@ impl Writer {
             samples,
             padded_bytes: 0,
             shards,
+            resumed_shards: 0,
             cipher: self.config.cipher.name().to_owned(),
             dictionary_bytes: 0,
             stored_bytes,

@@ -228,3 +228,57 @@ fn errors_leave_nothing_behind() {
     left.sort();
     assert_eq!(left, ["bad.jsonl", "set"]);
 }
+
+#[test]
+fn an_interrupted_pack_goes_on_with_what_is_complete() {
+    let place = Place::new();
+    let lines: String =
+        (0..4000).map(|n| format!("{{\"n\":{n},\"text\":\"{}\"}}\n", "x".repeat(n % 200))).collect();
+    std::fs::create_dir(place.path("in")).unwrap();
+    for file in 0..6 {
+        std::fs::write(place.path(&format!("in/{file}.jsonl")), &lines).unwrap();
+    }
+    let hidden = || {
+        let entries = std::fs::read_dir(place.dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_str().unwrap().contains(".partial-")).collect::<Vec<_>>()
+    };
+    let open = || formats::open(&place.path("in"), FormatName::Jsonl, &OpenOptions::default()).unwrap();
+    let token = serde_json::json!("the same input");
+    let config = PackConfig { resume: true, ..place.config("set", 1) };
+    // Stopped whenever one more file's worth was read.
+    let mut stops = 0;
+    let report = loop {
+        let progress = PackProgress::default();
+        let format = open();
+        let done = std::thread::scope(|scope| {
+            let pack = scope.spawn(|| convert(&*format, &token, &config, &place.keys, &progress));
+            let limit = u64::try_from(lines.len()).unwrap() * (stops + 1);
+            while !pack.is_finished() {
+                if progress.bytes.load(std::sync::atomic::Ordering::Relaxed) > limit {
+                    progress.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                }
+                std::thread::yield_now();
+            }
+            pack.join().unwrap()
+        });
+        match done {
+            Ok(report) => break report,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}"),
+        }
+        stops += 1;
+        assert_eq!(hidden().len(), 1, "what is complete stays");
+        assert!(stops < 20);
+    };
+    assert!(report.samples == 24_000 && hidden().is_empty(), "{report:?}");
+    let whole = PackConfig { resume: false, ..place.config("whole", 2) };
+    let all_at_once = convert(&*open(), &token, &whole, &place.keys, &PackProgress::default()).unwrap();
+    assert_eq!((all_at_once.samples, all_at_once.resumed_shards), (24_000, 0));
+    assert!(all(&place.open("set")) == all(&place.open("whole")), "the same samples in the same order");
+    assert!(stops == 0 || report.resumed_shards > 0, "{stops} stops, {report:?}");
+
+    // What another input left is not gone on with, nor what cannot be told to be whole.
+    let progress = PackProgress::default();
+    let second = PackConfig { resume: true, overwrite: true, ..place.config("set", 1) };
+    let other = convert(&*open(), &serde_json::json!("another"), &second, &place.keys, &progress).unwrap();
+    assert_eq!((other.generation, other.resumed_shards), (2, 0));
+}

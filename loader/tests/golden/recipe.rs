@@ -71,6 +71,7 @@ impl Golden {
         let config = PackConfig {
             output,
             overwrite: false,
+            resume: false,
             cipher: self.cipher,
             compressed: self.compressed,
             dictionary: self.dictionary.then_some(DictionarySize::Bytes(1024)),

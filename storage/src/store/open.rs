@@ -181,14 +181,24 @@ pub(super) fn read_manifest(
     directory: &Directory,
     keys: &dyn KeyProvider,
 ) -> Result<(SealedFile, Manifest)> {
-    let file = SealedFile::open(reader, directory, MANIFEST_NAME, keys, None).map_err(|error| {
+    read_sealed_manifest(reader, directory, MANIFEST_NAME, keys).map_err(|error| {
         if error.kind() == ErrorKind::Missing
             && error.place().is_some_and(|place| matches!(fs::is_directory(&place.path), Ok(None)))
         {
             return error.hint("this is no packed data set: `tierstream pack INPUT OUTPUT` makes one");
         }
         error
-    })?;
+    })
+}
+
+/// As [`read_manifest`], for a file of another name.
+pub(super) fn read_sealed_manifest(
+    reader: &Reader<'_>,
+    directory: &Directory,
+    name: &str,
+    keys: &dyn KeyProvider,
+) -> Result<(SealedFile, Manifest)> {
+    let file = SealedFile::open(reader, directory, name, keys, None)?;
     let header = file.header();
     let params = &header.params;
     // Uncompressed, so that the file is as long as what is read from it.

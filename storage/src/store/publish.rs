@@ -21,28 +21,42 @@ use crate::io::Priority;
 /// A data set being written.
 #[derive(Debug)]
 pub struct DataSetWriter<'a> {
-    context: &'a WriteContext,
-    keys: Arc<dyn KeyProvider>,
+    pub(super) context: &'a WriteContext,
+    pub(super) keys: Arc<dyn KeyProvider>,
     target: PathBuf,
-    partial: PathBuf,
-    directory: Arc<Directory>,
+    pub(super) partial: PathBuf,
+    pub(super) directory: Arc<Directory>,
     // flock(2) of the partial directory, held while we write; a killed process loses it. None where the file system
     // locks no directories: what a killed writer leaves there stays.
     _lock: Option<fs::Lock>,
-    params: SealParams,
+    pub(super) params: SealParams,
     dictionary: Option<Arc<Dictionary>>,
     published: bool,
+    // What is complete stays when the writer is dropped before it published.
+    pub(super) keep: bool,
 }
 
 /// A shard that was written and waits to be listed in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedShard(ShardEntry);
+pub struct SealedShard(pub(super) ShardEntry);
 
 impl SealedShard {
     /// Stored bytes.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.0.file_bytes
+    }
+
+    /// Its file's name.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.0.file
+    }
+
+    /// Records in it.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.0.records
     }
 }
 
@@ -88,18 +102,21 @@ impl<'a> DataSetWriter<'a> {
         let lock = fs::lock(&partial).ok();
         let directory =
             Directory::open(&partial).inspect_err(|_| drop(fs::remove_directory_all(&partial)))?;
-        let target = target.to_owned();
-        Ok(Self {
-            context,
-            keys,
-            target,
-            partial,
-            directory,
-            _lock: lock,
-            params,
-            dictionary: None,
-            published: false,
-        })
+        Ok(Self::at(context, keys, target.to_owned(), partial, directory, lock, params))
+    }
+
+    /// A writer in the hidden directory `partial`, which is there and locked.
+    pub(super) fn at(
+        context: &'a WriteContext,
+        keys: Arc<dyn KeyProvider>,
+        target: PathBuf,
+        partial: PathBuf,
+        directory: Arc<Directory>,
+        lock: Option<fs::Lock>,
+        params: SealParams,
+    ) -> Self {
+        let (dictionary, published, keep) = (None, false, false);
+        Self { context, keys, target, partial, directory, _lock: lock, params, dictionary, published, keep }
     }
 
     /// Compresses the blocks of all shards with the zstd dictionary `bytes`; [`Dictionary::train`] makes one.
@@ -173,6 +190,9 @@ impl<'a> DataSetWriter<'a> {
         writer.write(&manifest.encode()?)?;
         writer.finish(manifest.records, Vec::new())?;
 
+        if self.keep {
+            self.remove_lists()?;
+        }
         self.directory.sync()?;
         let replaced = self.rename()?;
         self.published = true;
@@ -203,9 +223,8 @@ impl<'a> DataSetWriter<'a> {
 
 impl Drop for DataSetWriter<'_> {
     fn drop(&mut self) {
-        if !self.published
-            && let Err(error) = fs::remove_directory_all(&self.partial)
-        {
+        let keep = self.published || (self.keep && self.has_lists());
+        if !keep && let Err(error) = fs::remove_directory_all(&self.partial) {
             tracing::warn!(path = %self.partial.display(), %error, "an unfinished data set could not be removed");
         }
     }
@@ -215,7 +234,7 @@ fn shard_name(number: usize) -> String {
     format!("shard-{number:05}.tss")
 }
 
-fn partial_prefix(name: &str) -> String {
+pub(super) fn partial_prefix(name: &str) -> String {
     format!(".{name}.partial-")
 }
 
@@ -236,7 +255,7 @@ fn exists(target: &Path) -> Error {
 }
 
 /// The target's parent and its name.
-fn split(target: &Path) -> Result<(PathBuf, String)> {
+pub(super) fn split(target: &Path) -> Result<(PathBuf, String)> {
     let name = target.file_name().and_then(|name| name.to_str()).map(str::to_owned);
     let name = name.ok_or_else(|| {
         Error::new(ErrorKind::Misuse, "create", "the output needs a name in UTF-8").at(target)
@@ -249,7 +268,7 @@ fn split(target: &Path) -> Result<(PathBuf, String)> {
 }
 
 /// Id and generation of the data set that is to be overwritten.
-fn previous_generation(
+pub(super) fn previous_generation(
     context: &WriteContext,
     keys: &dyn KeyProvider,
     target: &Path,

@@ -34,11 +34,13 @@ pub enum FormatName {
     Tokens,
     /// One JSON object a line.
     Jsonl,
+    /// Parquet, where it was built in: the feature `parquet`.
+    Parquet,
 }
 
 impl FormatName {
     /// Every format and its name.
-    pub const ALL: [(&'static str, Self); 8] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("files", Self::Files),
         ("class-folders", Self::ClassFolders),
         ("webdataset", Self::WebDataset),
@@ -47,6 +49,7 @@ impl FormatName {
         ("npy", Self::Npy),
         ("tokens", Self::Tokens),
         ("jsonl", Self::Jsonl),
+        ("parquet", Self::Parquet),
     ];
 
     /// Its name.
@@ -62,6 +65,7 @@ impl FormatName {
             "npy" | "npz" => Self::Npy,
             "bin" => Self::Tokens,
             "jsonl" | "ndjson" => Self::Jsonl,
+            "parquet" => Self::Parquet,
             _ => return None,
         })
     }
@@ -71,7 +75,7 @@ impl FormatName {
     /// # Errors
     /// As the file system says.
     pub fn detect(input: &Path) -> Result<Self> {
-        if input.join("index.json").is_file() && input.join("index.json").exists() {
+        if input.join("index.json").is_file() {
             return Ok(Self::Mds);
         }
         if input.is_file() {
@@ -143,6 +147,14 @@ pub fn open(input: &Path, format: FormatName, options: &OpenOptions) -> Result<B
             Box::new(Tokens::open(&files()?, options.sample_tokens, options.dtype.unwrap_or(Dtype::U16))?)
         }
         FormatName::Jsonl => Box::new(JsonLines::open(&files()?, fields)?),
+        #[cfg(feature = "parquet")]
+        FormatName::Parquet => Box::new(super::parquet::Parquet::open(files()?, fields)?),
+        #[cfg(not(feature = "parquet"))]
+        FormatName::Parquet => {
+            return Err(Error::new(ErrorKind::Unsupported, "read input", "parquet is not built in")
+                .at(input)
+                .hint("build with `cargo build --release --features parquet`, or convert the files to JSON lines"));
+        }
         FormatName::Npy => {
             let tables = files()?.iter().map(|path| npy::open(path)).collect::<Result<_>>()?;
             Box::new(Columns::new(tables, fields)?)

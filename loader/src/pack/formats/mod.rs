@@ -10,6 +10,8 @@ mod detect;
 mod jsonl;
 mod mds;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod plain;
 mod safetensors;
 mod tar;

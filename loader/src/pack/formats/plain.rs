@@ -38,6 +38,12 @@ impl PlainFile {
         self.bytes
     }
 
+    /// Another handle of the same file, for a parser that reads by itself.
+    #[cfg(feature = "parquet")]
+    pub(super) fn reopen(&self) -> Result<File> {
+        self.file.try_clone().map_err(|error| Error::io("read input", &self.path, error))
+    }
+
     /// `len` bytes at `offset`.
     pub(super) fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         self.check(offset, len)?;

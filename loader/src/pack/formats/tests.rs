@@ -385,3 +385,50 @@ fn members_of_an_npz_are_fields() {
     let found = scratch.open("a.npz", FormatName::Npy, &OpenOptions::default()).unwrap();
     assert_eq!(found[1].1, [vec![3, 4], vec![8]]);
 }
+
+#[cfg(feature = "parquet")]
+#[test]
+fn rows_of_parquet_files_are_samples() {
+    use std::sync::Arc;
+
+    use parquet::data_type::{ByteArrayType, Int32Type, Int64Type};
+    use parquet::file::writer::SerializedFileWriter;
+
+    let message = "message m { required int64 n; required binary text (UTF8); \
+                   required group ids (LIST) { repeated group list { required int32 element; } } }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+    for group in 0..2_i64 {
+        let mut row_group = writer.next_row_group().unwrap();
+        let mut column = row_group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&[group, 10 + group], None, None).unwrap();
+        column.close().unwrap();
+        let mut column = row_group.next_column().unwrap().unwrap();
+        column.typed::<ByteArrayType>().write_batch(&["a".into(), "bc".into()], None, None).unwrap();
+        column.close().unwrap();
+        let mut column = row_group.next_column().unwrap().unwrap();
+        column.typed::<Int32Type>().write_batch(&[1, 2, 3], Some(&[1, 1, 1]), Some(&[0, 1, 0])).unwrap();
+        column.close().unwrap();
+        row_group.close().unwrap();
+    }
+    writer.close().unwrap();
+    let scratch = Scratch::new();
+    let path = scratch.file("a.parquet", &bytes);
+    assert_eq!(FormatName::detect(&path).unwrap(), FormatName::Parquet);
+    let found = scratch.open("a.parquet", FormatName::Parquet, &OpenOptions::default()).unwrap();
+    let ids = |ids: &[i32]| ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>();
+    let row =
+        |n: i64, text: &[u8], of: &[i32]| (None, vec![n.to_le_bytes().to_vec(), text.to_vec(), ids(of)]);
+    let expected = [row(0, b"a", &[1, 2]), row(10, b"bc", &[3]), row(1, b"a", &[1, 2]), row(11, b"bc", &[3])];
+    assert_eq!(found, expected);
+    // Whatever is damaged gives samples or an error, and never takes the process with it.
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x55;
+        scratch.file("a.parquet", &bad);
+        let _any = scratch.open("a.parquet", FormatName::Parquet, &OpenOptions::default());
+    }
+    scratch.file("a.parquet", &bytes[..bytes.len() - 3]);
+    assert!(scratch.open("a.parquet", FormatName::Parquet, &OpenOptions::default()).is_err());
+}
