@@ -130,13 +130,11 @@ impl Demo {
             output: places.data_set.clone(),
             overwrite: true,
             cipher: Cipher::Sm4Gcm,
-            compressed: false,
-            dictionary: None,
             block_bytes: BLOCK_BYTES,
             shard_bytes: SHARD_BYTES,
             layout: Layout::Cut { sample_bytes: SAMPLE_BYTES, dtype: Dtype::U8 },
-            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             io: self.io.config(),
+            ..PackConfig::default()
         };
         if places.data_set.exists() && packed_from(places, keys)? == source_of(input, &config) {
             output::say(&format!("reusing the sealed shards in {}", places.data_set.display()));
