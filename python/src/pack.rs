@@ -37,6 +37,7 @@ pub(crate) fn pack(
         overwrite,
         cipher: raised(cipher.parse().map_err(Error::from))?,
         compressed,
+        resume: false,
         dictionary: None,
         block_bytes,
         shard_bytes,

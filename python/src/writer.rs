@@ -47,6 +47,7 @@ impl Writer {
             overwrite,
             cipher: raised(cipher.parse().map_err(Error::from))?,
             compressed,
+            resume: false,
             dictionary: None,
             block_bytes,
             shard_bytes,
