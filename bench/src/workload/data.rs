@@ -82,6 +82,7 @@ pub(super) fn make(job: &Job, profile: &Profile, place: &Path) -> Result<Data> {
         overwrite: false,
         cipher: cipher_of(job)?,
         compressed: tiers.zstd,
+        resume: false,
         dictionary: None,
         block_bytes: u32::try_from(tiers.block_bytes).unwrap_or(u32::MAX),
         shard_bytes: SHARD_BYTES.max(profile.sample_bytes * 2),
