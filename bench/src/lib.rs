@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod io;
 mod number;
 mod os;
+mod pages;
 mod random;
 pub mod read;
 pub mod store;

@@ -17,6 +17,8 @@ use tierstream_storage::clock::Clock;
 use tierstream_storage::metrics::Snapshot;
 use tierstream_storage::{Error, ErrorKind, RangeSource, Result, Store, StoreConfig};
 
+use crate::number::float;
+
 /// An hour: longer waits count as one.
 const WAIT_US_MAX: u64 = 3_600_000_000;
 
@@ -114,7 +116,7 @@ pub fn run(bench: &ReadBench, keys: &Arc<dyn KeyProvider>, clock: &Arc<dyn Clock
     let mut report = Report { io_engine: String::new(), data_sets: Vec::new() };
     for turn in 0..bench.repeat {
         for (number, (path, block_bytes)) in bench.data_sets.iter().enumerate() {
-            forget_pages(path)?;
+            crate::pages::forget_in(path)?;
             let config = StoreConfig { block_bytes: *block_bytes, ..bench.config.clone() };
             let store = Store::open(config, Arc::clone(keys))?;
             let location = path.to_str().ok_or_else(|| {
@@ -193,23 +195,6 @@ fn read_once(
         read_amplification: float(tiers.l2.bytes + tiers.l3.bytes) / float(entry.sample_bytes),
         tiers,
     })
-}
-
-/// Asks the kernel to drop what it caches of the files in `directory`.
-fn forget_pages(directory: &std::path::Path) -> Result<()> {
-    let entries = std::fs::read_dir(directory).map_err(|error| Error::io("list", directory, error))?;
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-        let forgotten = rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
-            .and_then(|file| rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed));
-        forgotten.map_err(|error| Error::io("forget pages", &path, error.into()))?;
-    }
-    Ok(())
-}
-
-/// A count as a number to divide: 53 bits are exact, and more were never counted.
-fn float(count: u64) -> f64 {
-    count as f64
 }
 
 fn median(runs: &[Run], of: impl Fn(&Run) -> f64) -> f64 {

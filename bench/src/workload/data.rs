@@ -132,23 +132,6 @@ fn write_samples(profile: &Profile, input: &Path, job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// Asks the kernel to drop what it caches of the files in `directory`.
-///
-/// # Errors
-/// As the file system says.
-pub(super) fn forget_pages(directory: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(directory).map_err(|error| Error::io("list", directory, error))?;
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-        let forgotten = rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).and_then(|file| {
-            rustix::fs::fdatasync(&file)?;
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
-        });
-        forgotten.map_err(|error| Error::io("forget pages", &path, error.into()))?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -80,7 +80,7 @@ pub(super) fn prepare(job: &Job, profile: &Profile, clock: &Arc<dyn Clock>) -> R
         l2 = Some(own);
     }
     if tiers.cold {
-        data::forget_pages(&data.directory)?;
+        crate::pages::forget_in(&data.directory)?;
     }
     let config = StoreConfig {
         l1_bytes: tiers.l1_bytes,
