@@ -97,8 +97,17 @@ pub(crate) fn open(
 ) -> Result<Box<dyn Engine>> {
     let setup = Setup { job, depth, files: &target.files, slot_bytes };
     let options = &job.engine;
-    if options.fixedbufs && options.name != EngineName::IoUring {
-        notes.push("fixedbufs=1 is ignored: only io_uring registers its buffers".to_owned());
+    if options.name != EngineName::IoUring {
+        let switches = [
+            (options.fixedbufs, "fixedbufs=1 is ignored: only io_uring registers its buffers"),
+            (options.registerfiles, "registerfiles=1 is ignored: only io_uring registers its files"),
+            (options.sqthread_poll, "sqthread_poll=1 is ignored: only io_uring has such a thread"),
+            (options.hipri, "hipri=1 is ignored: only io_uring polls here"),
+            (options.uncached, "uncached=1 is ignored: only io_uring has it"),
+            (options.force_async, "force_async=1 is ignored: only io_uring has it"),
+            (options.nowait, "nowait=1 is ignored: only io_uring has it"),
+        ];
+        notes.extend(switches.iter().filter(|(on, _)| *on).map(|(_, note)| (*note).to_owned()));
     }
     let buffers = Buffers::new(&setup, notes)?;
     Ok(match options.name {

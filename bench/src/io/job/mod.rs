@@ -16,7 +16,7 @@ pub(crate) use pattern::{BlockSize, Distribution, Pattern, Sequencer};
 pub(crate) use rate::{LatencyTarget, RateOptions, SteadyBy, SteadyState, ThinkTime};
 pub(crate) use tiers::{TierOptions, Workload};
 
-use super::options::{OptionSet, value};
+use super::options::{OptionSet, table, value};
 use crate::{Error, ErrorKind, Result};
 
 /// One section of a job file.
@@ -59,6 +59,39 @@ pub(crate) struct Job {
     /// What holds for all jobs and what is of this one alone, as given.
     pub(crate) given: Vec<(String, String)>,
 }
+
+/// Options that hold for workloads too; others than these and those of the tiers would be ignored, and so are errors.
+const ON_TIERS: &[&str] = &[
+    "name",
+    "description",
+    "note",
+    "ioengine",
+    "rw",
+    "directory",
+    "numjobs",
+    "runtime",
+    "time_based",
+    "startdelay",
+    "stonewall",
+    "new_group",
+    "group_reporting",
+    "exitall",
+    "thread",
+    "cpus_allowed",
+    "cpus_allowed_policy",
+    "nice",
+    "kb_base",
+    "randseed",
+    "randrepeat",
+    "buffer_compress_percentage",
+    "buffer_compress_chunk",
+    "percentile_list",
+    "clat_percentiles",
+    "lat_percentiles",
+    "slat_percentiles",
+    "report_window",
+    "direct",
+];
 
 /// An error of values that contradict each other.
 pub(crate) fn contradiction(job: &str, why: impl std::fmt::Display) -> Error {
@@ -139,6 +172,21 @@ impl Job {
             return wrong("ioengine=mmap only reads", "use psync or io_uring to write");
         }
         let ours = matches!(name, EngineName::Tier | EngineName::Loader);
+        for (key, _) in &self.given {
+            let of_tiers = table::is_of_tiers(key);
+            if of_tiers && !ours {
+                return wrong(
+                    &format!("`{key}` says nothing to ioengine={}", self.engine.word),
+                    "add ioengine=loader or ioengine=tier",
+                );
+            }
+            if ours && !of_tiers && !ON_TIERS.contains(&key.as_str()) {
+                return wrong(
+                    &format!("`{key}` says nothing to ioengine={}", self.engine.word),
+                    "leave it out: samples, batches and compute_time take its place",
+                );
+            }
+        }
         if ours && writes && self.tiers.workload != Some(Workload::Checkpoint) {
             return wrong("this engine reads sealed data sets", "use workload=checkpoint to write objects");
         }

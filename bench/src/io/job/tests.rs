@@ -73,6 +73,8 @@ fn values_that_make_no_sense_are_told() {
         (&["--filename=x", "--steadystate=iops:3%", "--ss_dur=5"], "does not end of itself"),
         (&["--filename=x", "--steadystate=iops:3%"], "two intervals"),
         (&["--filename=x", "--verify=md5"], "verify=md5 is not carried out"),
+        (&["--filename=x", "--workload=unet3d"], "`workload` says nothing to ioengine=psync"),
+        (&["--ioengine=loader", "--l3=.", "--bs=4k"], "`bs` says nothing to ioengine=loader"),
         (&["--filename=x", "--bs=0"], "bs=0"),
         (&["--filename=x", "--iodepth=0"], "a number from 1 to 4096"),
         (&["--filename=x", "--nice=99"], "-20 to 19"),

@@ -197,6 +197,11 @@ pub(crate) fn pattern_words() -> &'static [&'static str] {
     pattern::RW_WORDS
 }
 
+/// Whether an option is one of the tiers and workloads.
+pub(crate) fn is_of_tiers(name: &str) -> bool {
+    tiers::KEYS.iter().any(|key| key.name == name)
+}
+
 /// The option of this name or alias.
 pub(crate) fn find(name: &str) -> Option<&'static Key> {
     keys().find(|key| key.name == name || key.aliases.contains(&name))
