@@ -1,6 +1,7 @@
 //! One buffer for each I/O in flight, in the memory that the job asks for.
 
-use tierstream_storage::buf::{HeapAllocator, HostAllocator, HostMemory, PageKind, SharedAllocator};
+use memmap2::MmapMut;
+use tierstream_storage::buf::{HostAllocator, HostMemory, PageKind, SharedAllocator};
 use tierstream_storage::units::ALIGN_BYTES;
 
 use super::super::job::MemoryKind;
@@ -10,8 +11,25 @@ use crate::{Error, ErrorKind, Result};
 /// Buffers by tag.
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    memory: HostMemory,
+    memory: Memory,
     slot_bytes: usize,
+}
+
+#[derive(Debug)]
+enum Memory {
+    /// Anonymous memory as malloc(3) gives it: on small pages, unlike the store's, so that results compare with fio's.
+    Plain(MmapMut),
+    Host(HostMemory),
+}
+
+impl Memory {
+    #[inline]
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Self::Plain(map) => map,
+            Self::Host(memory) => memory.as_mut_slice(),
+        }
+    }
 }
 
 impl Buffers {
@@ -23,7 +41,12 @@ impl Buffers {
                 Error::new(ErrorKind::Misuse, "allocate", why).hint("use a smaller bs or iodepth")
             })?;
         let mut memory = match setup.job.engine.memory {
-            MemoryKind::Malloc => HeapAllocator.allocate(bytes)?,
+            MemoryKind::Malloc => Memory::Plain(MmapMut::map_anon(bytes).map_err(|error| {
+                let why = format!("{bytes} bytes of memory: {error}");
+                Error::new(ErrorKind::Full, "allocate", why)
+                    .hint("use a smaller bs or iodepth")
+                    .caused_by(error)
+            })?),
             MemoryKind::Huge => {
                 // Small regions would not get a page of the pool.
                 let memory = SharedAllocator { prefer_huge: true }.allocate(bytes.max(2 << 20))?;
@@ -33,9 +56,9 @@ impl Buffers {
                         memory.pages()
                     ));
                 }
-                memory
+                Memory::Host(memory)
             }
-            MemoryKind::Memfd => SharedAllocator { prefer_huge: false }.allocate(bytes)?,
+            MemoryKind::Memfd => Memory::Host(SharedAllocator { prefer_huge: false }.allocate(bytes)?),
             MemoryKind::Pinned => {
                 let why = "mem=pinned needs a CUDA driver, and this build of the bench has no GPU path";
                 return Err(Error::new(ErrorKind::Unsupported, "allocate", why)
@@ -43,7 +66,7 @@ impl Buffers {
             }
         };
         if setup.job.engine.pretouch {
-            let page = memory.as_mut_slice().iter_mut().step_by(ALIGN_BYTES);
+            let page = memory.bytes().iter_mut().step_by(ALIGN_BYTES);
             page.for_each(|byte| *byte = 1);
         }
         Ok(Self { memory, slot_bytes })
@@ -53,7 +76,7 @@ impl Buffers {
     #[inline]
     pub(super) fn slot(&mut self, tag: usize) -> &mut [u8] {
         let from = tag * self.slot_bytes;
-        &mut self.memory.as_mut_slice()[from..from + self.slot_bytes]
+        &mut self.memory.bytes()[from..from + self.slot_bytes]
     }
 
     pub(super) fn slot_bytes(&self) -> usize {
@@ -61,6 +84,9 @@ impl Buffers {
     }
 
     pub(super) fn pages(&self) -> String {
-        self.memory.pages().to_string()
+        match &self.memory {
+            Memory::Plain(_) => "anonymous memory".to_owned(),
+            Memory::Host(memory) => memory.pages().to_string(),
+        }
     }
 }

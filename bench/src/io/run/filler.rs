@@ -4,9 +4,12 @@ use super::super::job::{BufferOptions, Fill};
 use crate::random::Random;
 use crate::{to_u64, to_usize};
 
-/// Every this many bytes of what is written, the offset replaces eight: no two blocks are alike for a device that
-/// looks for duplicates (fio's `scramble_buffers`).
+/// Every this many bytes of what is written, the offset replaces eight and the time sixteen: no two blocks are alike
+/// for a device that looks for duplicates (fio's `scramble_buffers`), and one that compresses sees as many zeros as from
+/// fio.
 const STAMP_BYTES: usize = 512;
+/// Where in it the time is.
+const TIME_AT: usize = 48;
 /// Writes that a duplicate can repeat.
 const KEPT_SEEDS: usize = 256;
 
@@ -33,8 +36,8 @@ impl Filler {
         self.fill(buffer, seed);
     }
 
-    /// Readies `buffer` for a write at `offset`.
-    pub(super) fn ready(&mut self, buffer: &mut [u8], offset: u64) {
+    /// Readies `buffer` for a write at `offset` at the time `now`, in nanoseconds.
+    pub(super) fn ready(&mut self, buffer: &mut [u8], offset: u64, now: u64) {
         if self.refills() {
             let repeats = !self.seeds.is_empty() && self.random.scaled(100) < self.options.dedupe_percentage;
             let seed = if repeats {
@@ -51,8 +54,12 @@ impl Filler {
             };
             self.fill(buffer, seed);
         } else if self.options.scramble {
+            let seconds = (now / 1_000_000_000).to_le_bytes();
+            let nanos = (now % 1_000_000_000).to_le_bytes();
             for (sector, at) in buffer.chunks_exact_mut(STAMP_BYTES).zip((offset..).step_by(STAMP_BYTES)) {
                 sector[..8].copy_from_slice(&at.to_le_bytes());
+                sector[TIME_AT..TIME_AT + 8].copy_from_slice(&seconds);
+                sector[TIME_AT + 8..TIME_AT + 16].copy_from_slice(&nanos);
             }
         }
     }
@@ -90,7 +97,7 @@ mod tests {
             let fill = Fill::Compressible { percent, chunk: 4096 };
             let mut filler = Filler::new(&options(fill, true, 0), 1);
             let mut buffer = vec![0; 1 << 20];
-            filler.ready(&mut buffer, 0);
+            filler.ready(&mut buffer, 0, 7);
             let packed = zstd::bulk::compress(&buffer, 1).unwrap();
             let saved = 100.0 - 100.0 * packed.len() as f64 / buffer.len() as f64;
             assert!((saved - percent as f64).abs() < 3.0, "{percent} asked, {saved} saved");
@@ -104,7 +111,7 @@ mod tests {
         let mut repeated = 0;
         for _ in 0..2000 {
             let mut buffer = vec![0; 512];
-            filler.ready(&mut buffer, 0);
+            filler.ready(&mut buffer, 0, 7);
             repeated += usize::from(!seen.insert(buffer));
         }
         assert!((700..900).contains(&repeated), "{repeated} of 2000");
@@ -115,9 +122,9 @@ mod tests {
         let mut filler = Filler::new(&BufferOptions { scramble: true, ..options(Fill::Random, false, 0) }, 1);
         let mut buffer = vec![0; 4096];
         filler.prepare(&mut buffer);
-        filler.ready(&mut buffer, 0);
+        filler.ready(&mut buffer, 0, 7);
         let first = buffer.clone();
-        filler.ready(&mut buffer, 4096);
+        filler.ready(&mut buffer, 4096, 8);
         assert!(first.chunks(512).zip(buffer.chunks(512)).all(|(one, other)| one != other));
         let mut filler = Filler::new(&options(Fill::Pattern(b"abc".to_vec()), false, 0), 1);
         filler.prepare(&mut buffer);

@@ -398,7 +398,7 @@ impl<'a> Worker<'a> {
         if step.direction == Direction::Write {
             let len = to_usize(u64::from(step.len));
             let buffer = &mut self.engine.buffer(tag)[..len];
-            self.filler.ready(buffer, step.offset);
+            self.filler.ready(buffer, step.offset, self.now);
             if let Some(verify) = &self.verify {
                 verify.seal(buffer, step.offset, self.ticks);
             }
