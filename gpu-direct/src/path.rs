@@ -1,15 +1,17 @@
-//! Which way batches take to where they are used, and why.
+//! Which way bytes take to where they are used, and why not a better one.
 
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
 use tierstream_storage::buf::{HeapAllocator, HostAllocator};
 
 use crate::pinned::PinnedAllocator;
 use crate::probe::GpuReport;
 
-/// The way of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The way of an extent of bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "path", rename_all = "snake_case")]
 pub enum Path {
     /// Into plain memory: the CPU uses it there.
     Host {
@@ -17,7 +19,14 @@ pub enum Path {
         because: String,
     },
     /// Into pinned memory, from which the GPU copies by itself.
-    Pinned {
+    Staged {
+        /// The GPU's name.
+        device: String,
+        /// Why it does not read the device itself.
+        because: String,
+    },
+    /// From the NVMe into GPU memory (GPUDirect Storage).
+    Direct {
         /// The GPU's name.
         device: String,
     },
@@ -27,16 +36,23 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host { because } => write!(f, "host memory ({because})"),
-            Self::Pinned { device } => write!(f, "pinned memory for {device}"),
+            Self::Staged { device, because } => {
+                write!(f, "pinned memory for {device} (not direct: {because})")
+            }
+            Self::Direct { device } => write!(f, "memory of {device}, directly"),
         }
     }
 }
 
-/// The best path of the machine that `report` describes, and the allocator for its batches.
+/// The best path of the machine that `report` describes for batches, and the allocator for them. Batches are made of
+/// plain bytes of L1, which is host memory: so none of them goes direct.
 #[must_use]
 pub fn choose(report: &GpuReport) -> (Path, Arc<dyn HostAllocator>) {
     match (PinnedAllocator::new(report), report.devices.first()) {
-        (Ok(allocator), Some(device)) => (Path::Pinned { device: device.name.clone() }, Arc::new(allocator)),
+        (Ok(allocator), Some(device)) => {
+            let because = "batches are made in host memory".to_owned();
+            (Path::Staged { device: device.name.clone(), because }, Arc::new(allocator))
+        }
         (Err(error), Some(device)) => {
             let because = format!("{}: {error}", device.name);
             (Path::Host { because }, Arc::new(HeapAllocator))

@@ -15,6 +15,46 @@ pub struct DeviceReport {
     pub compute_capability: (i32, i32),
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// Streaming multiprocessors.
+    pub multiprocessors: u32,
+    /// Highest clock of the multiprocessors.
+    pub clock_mhz: u32,
+    /// Its address on the PCI bus.
+    pub pci: String,
+    /// Its PCIe link, as the kernel reports it now and at most; none where it does not.
+    pub link: Option<PcieLink>,
+    /// The NUMA node it hangs on; none on machines with one, or where the kernel does not say.
+    pub numa_node: Option<u32>,
+}
+
+/// A PCIe link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PcieLink {
+    /// "32.0 GT/s PCIe", say. An idle GPU may lower it.
+    pub speed: String,
+    /// Lanes.
+    pub width: u32,
+    /// Fastest speed of the device.
+    pub speed_max: String,
+    /// Most lanes of the device.
+    pub width_max: u32,
+}
+
+impl PcieLink {
+    fn of(pci: &str) -> Option<Self> {
+        let width = |name| pci_file(pci, name)?.parse().ok();
+        Some(Self {
+            speed: pci_file(pci, "current_link_speed")?,
+            width: width("current_link_width")?,
+            speed_max: pci_file(pci, "max_link_speed")?,
+            width_max: width("max_link_width")?,
+        })
+    }
+}
+
+fn pci_file(pci: &str, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/sys/bus/pci/devices/{pci}/{name}")).ok()?;
+    Some(text.trim().to_owned())
 }
 
 /// What the probe found.
@@ -57,7 +97,14 @@ pub fn probe() -> GpuReport {
         Ok(devices) if devices.is_empty() => {
             GpuReport::absent(Some(driver_version), "the CUDA driver sees no device")
         }
-        Ok(devices) => GpuReport { devices, driver_version: Some(driver_version), absent_because: None },
+        Ok(mut devices) => {
+            for device in &mut devices {
+                device.link = PcieLink::of(&device.pci);
+                // -1 where there are no nodes.
+                device.numa_node = pci_file(&device.pci, "numa_node").and_then(|node| node.parse().ok());
+            }
+            GpuReport { devices, driver_version: Some(driver_version), absent_because: None }
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the bytes: they are somebody's plaintext.
         let (number, epoch) = (self.of.number, self.of.epoch);
-        write!(f, "Batch({number} of epoch {epoch}: {} samples, {} bytes)", self.len(), self.all().len())
+        write!(f, "Batch({number} of epoch {epoch}: {} samples, {} bytes)", self.len(), self.buffer().len())
     }
 }
 
@@ -187,7 +187,9 @@ impl Batch {
         &self.schema
     }
 
-    fn all(&self) -> &[u8] {
+    /// The buffer of all fields, for whoever copies it whole (to a device). Each field lies in it.
+    #[must_use]
+    pub fn buffer(&self) -> &[u8] {
         let end = self.parts.last().map_or(0, |part| part.place.end);
         &self.memory.as_ref().expect("present until drop").as_slice()[..end]
     }
@@ -201,7 +203,7 @@ impl Batch {
         let part = &self.parts[number];
         FieldView {
             field: &self.schema.fields()[number],
-            bytes: &self.all()[part.place.clone()],
+            bytes: &self.buffer()[part.place.clone()],
             rows: part.rows,
             step: self.schema.step_bytes(number),
             offsets: part.offsets.as_deref(),

@@ -27,14 +27,15 @@ const STORAGE: [&str; 15] = [
 ];
 
 /// Modules where unsafe code may stand.
-const UNSAFE: [&str; 16] = [
+const UNSAFE: [&str; 17] = [
     "storage/src/buf/arena.rs",
     "storage/src/buf/shared.rs",
     "storage/src/io/mmap.rs",
     "storage/src/io/uring/",
     "storage/src/tier/frames.rs",
     "storage/tests/hostile/allocations.rs",
-    "gpu-direct/src/cuda.rs",
+    "gpu-direct/src/cuda/",
+    "gpu-direct/src/dlpack.rs",
     "daemon/src/local/shm.rs",
     "python/src/dlpack.rs",
     "bench/src/os.rs",
@@ -176,7 +177,7 @@ fn invariants_of_the_text_hold() {
             }
             // Only gpu_direct::cuda calls the driver.
             if code.contains("sys::cu") {
-                assert_eq!(relative, "gpu-direct/src/cuda.rs");
+                assert!(relative.starts_with("gpu-direct/src/cuda/"), "{relative}");
             }
             // Ciphers are used in codec alone; key types may be named elsewhere.
             if relative.starts_with("storage/src/") && !relative.starts_with("storage/src/codec/") {

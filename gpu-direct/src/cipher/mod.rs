@@ -7,6 +7,7 @@
 mod field;
 mod key_table;
 mod message;
+pub(crate) mod opener;
 
 pub use key_table::{KEY_TABLE_BYTES, KeyTable};
 pub use message::{Message, Outcome, PackedMessages};

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use tierstream_gpu_direct::kernels::SOURCE;
+use super::super::SOURCE;
 
 /// A kernel and its number in the host's driver.
 #[derive(Clone, Copy, Debug)]

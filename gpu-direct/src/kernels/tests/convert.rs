@@ -2,8 +2,8 @@
 
 use tierstream_storage::testing::{Random, announce_seed};
 
-use crate::launch::{Argument, Kernel, Launch, Machine};
-use crate::on_every_machine;
+use super::launch::{Argument, Kernel, Launch, Machine};
+use super::on_every_machine;
 
 const BF16: u32 = 0;
 const FP16: u32 = 1;

@@ -1,11 +1,11 @@
 //! SM4-GCM: published vectors, random messages against the CPU's kernels, wrong tags.
 
+use crate::cipher::{KeyTable, Message, Outcome, PackedMessages};
 use tierstream_crypto::{Aead, Cipher, Nonce, Sm4Schedule, Tag, aead};
-use tierstream_gpu_direct::cipher::{KeyTable, Message, Outcome, PackedMessages};
 use tierstream_storage::testing::{Random, announce_seed, tell};
 
-use crate::launch::{Argument, Kernel, Launch, Machine};
-use crate::on_every_machine;
+use super::launch::{Argument, Kernel, Launch, Machine};
+use super::on_every_machine;
 
 /// A message as it was sealed, perhaps spoilt since.
 struct Sealed {
@@ -125,7 +125,7 @@ fn the_published_vector_opens() {
 
 #[test]
 fn wycheproofs_vectors_open_or_are_refused() {
-    let text = include_str!("../../../crypto/src/aead/tests/wycheproof_sm4_gcm.txt");
+    let text = include_str!("../../../../crypto/src/aead/tests/wycheproof_sm4_gcm.txt");
     on_every_machine(|machine| {
         let (mut opened, mut refused) = (0, 0);
         for case in wycheproof(text) {
