@@ -74,6 +74,8 @@ mod tests {
             devices: Vec::new(),
             driver_version: None,
             absent_because: Some("no CUDA driver".to_owned()),
+            nvrtc: "absent".to_owned(),
+            gpudirect_storage: "absent: no GPU".to_owned(),
         };
         let (path, allocator) = choose(&report);
         assert_eq!(path.to_string(), "host memory (no CUDA driver)");

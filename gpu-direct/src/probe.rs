@@ -66,6 +66,10 @@ pub struct GpuReport {
     pub driver_version: Option<i32>,
     /// Why there is no usable GPU; none when there is one.
     pub absent_because: Option<String>,
+    /// NVRTC, or why there is none. Without it the driver compiles the kernels.
+    pub nvrtc: String,
+    /// GPUDirect Storage: what of it is there, or why it is not.
+    pub gpudirect_storage: String,
 }
 
 impl GpuReport {
@@ -76,7 +80,27 @@ impl GpuReport {
     }
 
     fn absent(driver_version: Option<i32>, why: impl Into<String>) -> Self {
-        Self { devices: Vec::new(), driver_version, absent_because: Some(why.into()) }
+        Self::of(Vec::new(), driver_version, Some(why.into()))
+    }
+
+    fn of(devices: Vec<DeviceReport>, driver_version: Option<i32>, absent_because: Option<String>) -> Self {
+        let gpudirect_storage = storage_of(!devices.is_empty());
+        Self { devices, driver_version, absent_because, nvrtc: cuda::nvrtc_version(), gpudirect_storage }
+    }
+}
+
+/// What there is of GPUDirect Storage. libcufile is looked for and not started: its start does not come back on machines
+/// without a driver, and nothing here reads through it.
+fn storage_of(has_gpu: bool) -> String {
+    if !has_gpu {
+        return "absent: no GPU".to_owned();
+    }
+    if !cuda::is_cufile_present() {
+        return "absent: libcufile.so.0 is not installed".to_owned();
+    }
+    match std::fs::read_to_string("/proc/driver/nvidia-fs/version") {
+        Ok(version) => format!("not used: libcufile and nvidia-fs ({}) are there", version.trim()),
+        Err(_) => "not used: libcufile is there, the kernel module nvidia-fs is not loaded".to_owned(),
     }
 }
 
@@ -103,7 +127,7 @@ pub fn probe() -> GpuReport {
                 // -1 where there are no nodes.
                 device.numa_node = pci_file(&device.pci, "numa_node").and_then(|node| node.parse().ok());
             }
-            GpuReport { devices, driver_version: Some(driver_version), absent_because: None }
+            GpuReport::of(devices, Some(driver_version), None)
         }
     }
 }

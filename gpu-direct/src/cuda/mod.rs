@@ -37,6 +37,20 @@ pub(crate) fn is_library_present() -> bool {
     unsafe { sys::is_culib_present() }
 }
 
+/// Whether NVIDIA's library for GPUDirect Storage can be loaded. cudarc does not try its name.
+pub(crate) fn is_cufile_present() -> bool {
+    // SAFETY: loads the library and drops the handle again; it starts nothing before cuFileDriverOpen.
+    unsafe { libloading::Library::new("libcufile.so.0") }.is_ok()
+}
+
+/// The version of NVRTC, or why there is none.
+pub(crate) fn nvrtc_version() -> String {
+    Nvrtc::load(None).map_or_else(
+        |why| format!("absent: {why}"),
+        |nvrtc| format!("{}.{}", nvrtc.version().0, nvrtc.version().1),
+    )
+}
+
 /// Starts the driver; returns its CUDA version.
 pub(crate) fn start() -> std::result::Result<i32, String> {
     result::init().map_err(|error| error.to_string())?;

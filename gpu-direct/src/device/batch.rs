@@ -226,6 +226,17 @@ impl DeviceBatch {
         self.used_on(number)
     }
 
+    /// Waits, on the host, until the batch is there: for measurements; a job's streams wait by themselves.
+    ///
+    /// # Errors
+    /// `Device` when the driver refuses.
+    pub fn wait(&self) -> Result<()> {
+        match &self.inner.place {
+            Place::Host { .. } => Ok(()),
+            Place::Device(lease) => lease.ready().wait(),
+        }
+    }
+
     fn used_on(&self, stream: u64) -> Result<()> {
         let mut streams = self.inner.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if !streams.contains(&stream) {
