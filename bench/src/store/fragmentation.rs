@@ -1,11 +1,15 @@
-//! What L1 commits and does not use: tensors of two mixes are packed, every block goes through L1, and the bytes of its
-//! slots are counted against the bytes of the tensors in them.
+//! What L1 commits and does not use under two mixes of tensors: packed into one data set, whose blocks go through the
+//! store, and each an object of its own, whose blocks as the format cuts them fill an L1 and then a smaller one again and
+//! again. Frames in use are counted against the bytes of the tensors in them.
 
 use std::sync::Arc;
 
+use tierstream_storage::buf::HeapAllocator;
+use tierstream_storage::format::capacity;
 use tierstream_storage::keys::Cipher;
 use tierstream_storage::store::Urgency;
-use tierstream_storage::tier::BlockKey;
+use tierstream_storage::tier::{BlockKey, FileNo, Lookup, MemoryTier, S3Fifo};
+use tierstream_storage::units::{to_u64, to_usize};
 use tierstream_storage::{RangeSource, Store, StoreConfig};
 
 use super::StoreBench;
@@ -26,8 +30,42 @@ pub(super) fn run(bench: &StoreBench, report: &mut Report) -> Result<()> {
     report.fragmentation = Fragmentation {
         bert_base_step: percent(bench, &bert_base_step())?,
         image_token_loader: percent(bench, &image_token_loader())?,
+        bert_base_step_apart: percent_apart(&bert_base_step())?,
+        image_token_loader_apart: percent_apart(&image_token_loader())?,
     };
     Ok(())
+}
+
+/// Every tensor an object of its own, in a shuffled order: the worse of an L1 that holds all of them and one that holds a
+/// quarter, after each was loaded three times.
+fn percent_apart(lengths: &[usize]) -> Result<f64> {
+    let room = to_usize(capacity(BLOCK_BYTES));
+    let mut blocks: Vec<(BlockKey, usize)> = Vec::new();
+    for (object, length) in (0..).zip(lengths) {
+        for (block, start) in (0..).zip((0..*length).step_by(room)) {
+            blocks.push((BlockKey { file: FileNo(object), block }, room.min(length - start)));
+        }
+    }
+    let mut worst = 0.0_f64;
+    for (part, rounds) in [(1, 1), (4, 3)] {
+        let frames = (blocks.len() / part).max(64);
+        let policy = Box::new(S3Fifo::new(frames));
+        let tier = MemoryTier::new(BLOCK_BYTES as usize, frames, &HeapAllocator, policy)?;
+        let mut random = Random::new(to_u64(part));
+        for _ in 0..rounds {
+            for last in (1..blocks.len()).rev() {
+                blocks.swap(last, to_usize(random.below(to_u64(last) + 1)));
+            }
+            for (key, len) in &blocks {
+                // No byte is written: what the frames hold does not matter here.
+                if let Lookup::Load(flight, blank) = tier.get_or_load_of(*key, *len) {
+                    tier.publish(*key, &flight, blank, *len);
+                }
+            }
+        }
+        worst = worst.max(tier.usage().fragmentation_percent());
+    }
+    Ok(worst)
 }
 
 /// Packs tensors of these lengths and brings every block of them into L1.

@@ -163,8 +163,8 @@ impl BlockCodec {
     }
 
     /// Authenticates `stored` as block `number` of `kind` with `plain_bytes` bytes of payload and writes these to the
-    /// start of `plain`. `stored` is not changed. `plain` must have room for the whole stored block: a raw block is
-    /// opened with its padding.
+    /// start of `plain`. `stored` is not changed. A raw block is opened with its padding, in place where `plain` has room
+    /// for that too, else aside and then copied.
     ///
     /// # Errors
     /// `Corrupt` when the block is damaged, cut short, or not the block asked for; `plain` then holds no plaintext.
@@ -221,6 +221,12 @@ impl BlockCodec {
             }
         }
         match (trailer.coding, self.encrypts) {
+            (Coding::Raw, true) if plain.len() < body.len() => {
+                let aside = scratch.bytes(body.len());
+                cipher.open_into(&nonce, &aad, body, aside, &tag).map_err(mismatch)?;
+                plain[..plain_bytes].copy_from_slice(&aside[..plain_bytes]);
+                Ok(())
+            }
             (Coding::Raw, true) => {
                 cipher.open_into(&nonce, &aad, body, &mut plain[..body.len()], &tag).map_err(mismatch)
             }

@@ -440,7 +440,7 @@ impl Core {
         let l2 = self.l2.as_ref();
         let devices = l2.map(NvmeTier::report).unwrap_or_default();
         Snapshot {
-            l1_blocks: l1.resident,
+            l1_blocks: l1.blocks,
             l1_committed_bytes: l1.committed_bytes,
             l1_used_bytes: l1.used_bytes,
             l1_evictions: l1.evictions,
@@ -478,7 +478,7 @@ impl Core {
                 None => return Ok(None),
             }
         };
-        match self.l1_room(key, demand)? {
+        match self.l1_room(key, file.plain_bytes(u64::from(key.block)), demand)? {
             None => Ok(None),
             Some(Lookup::Load(flight, slot)) => {
                 let ticket = Ticket::pending(key, Arc::clone(&flight));
@@ -497,12 +497,12 @@ impl Core {
         fast.chain([Lane::Slow]).for_each(|lane| self.io.raise(lane, key.tag(), Priority::Demand));
     }
 
-    /// An L1 slot for `key`; a demand waits for one.
-    pub(super) fn l1_room(&self, key: BlockKey, demand: bool) -> Result<Option<Lookup>> {
+    /// Room in L1 for the `len` bytes of `key`; a demand waits for one.
+    pub(super) fn l1_room(&self, key: BlockKey, len: usize, demand: bool) -> Result<Option<Lookup>> {
         let clock = &self.config.clock;
         let deadline = clock.now() + self.config.patience;
         loop {
-            match self.l1.get_or_load(key) {
+            match self.l1.get_or_load_of(key, len) {
                 Lookup::Full if !demand => return Ok(None),
                 // Rare: all of L1 is held by readers. A block that is let go stays resident, so that there is no event
                 // to wait for.

@@ -60,7 +60,11 @@ impl Core {
         for (done, block) in blocks.take(room).enumerate() {
             let key = BlockKey { file: number, block };
             // Only the first may wait for room: who waits for the others first lets go of what it has.
-            let looked = if done == 0 { self.l1_room(key, demand)? } else { Some(self.l1.get_or_load(key)) };
+            let len = file.plain_bytes(u64::from(block));
+            let looked = match done {
+                0 => self.l1_room(key, len, demand)?,
+                _ => Some(self.l1.get_or_load_of(key, len)),
+            };
             match looked {
                 None => break,
                 Some(Lookup::Full) if done == 0 => return Err(l1_full(self.l1.slots())),

@@ -5,8 +5,11 @@
 //! The memory of L1: frames of equal size, each with its own count of readers.
 //!
 //! A frame is blank (one owner may write it), or holds a block (anyone may view it, nobody may write it). Taking and
-//! dropping a view touches the frame's own count and nothing else: readers of different blocks never meet. A block is
+//! dropping a view touches the frame's own count and nothing else: readers of different frames never meet. A block is
 //! taken out only when nobody views it.
+//!
+//! Or a frame is shared by small blocks, each in bytes of its own: then it counts the readers of all, and those who
+//! still fill a part of it.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -16,6 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::BlockKey;
+use super::packed::Part;
 use crate::buf::{HostAllocator, HostMemory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::units::{ALIGN_BYTES, to_u64, to_usize};
@@ -25,8 +29,9 @@ use crate::units::{ALIGN_BYTES, to_u64, to_usize};
 struct Head {
     // Written only while nobody views the frame.
     key: AtomicU64,
-    // 0: blank. 1: a block that nobody views. More: a block and one for each view.
+    // 0: blank. 1: a block, or several, that nobody views. More: that and one for each view and each part being filled.
     holders: AtomicU32,
+    // Bytes of the block, or of all blocks.
     len: AtomicU32,
 }
 
@@ -100,7 +105,11 @@ impl Frames {
     /// A blank frame, if there is one.
     pub(super) fn take_blank(self: &Arc<Self>) -> Option<Blank> {
         let frame = self.blank_list().pop()?;
-        Some(Blank { frames: Arc::clone(self), frame, kept: false })
+        Some(self.blank(frame))
+    }
+
+    fn blank(self: &Arc<Self>, frame: u32) -> Blank {
+        Blank { frames: Arc::clone(self), frame, start: 0, len: self.frame_bytes, state: Filling::Frame }
     }
 
     fn blank_list(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
@@ -112,42 +121,88 @@ impl Frames {
         self.head(frame).key.load(Ordering::Relaxed)
     }
 
-    /// A view of block `key`, if that is what the frame holds.
-    pub(super) fn view(&self, frame: u32, key: BlockKey) -> Option<BlockRef> {
-        let head = self.head(frame);
-        let mut holders = head.holders.load(Ordering::Relaxed);
-        loop {
-            if holders == 0 {
-                return None;
-            }
+    /// Counts one more holder in, unless the frame is blank.
+    fn hold(&self, frame: u32) -> bool {
+        let holders = &self.head(frame).holders;
+        let mut seen = holders.load(Ordering::Relaxed);
+        while seen > 0 {
             // Acquire: what was written before the block was published is seen by who views it.
-            match head.holders.compare_exchange_weak(
-                holders,
-                holders + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => break,
-                Err(now) => holders = now,
+            match holders.compare_exchange_weak(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
             }
         }
-        let view = BlockRef { frames: NonNull::from(self), frame };
+        false
+    }
+
+    /// A view of block `key`, if that is what the frame holds, alone.
+    pub(super) fn view(&self, frame: u32, key: BlockKey) -> Option<BlockRef> {
+        if !self.hold(frame) {
+            return None;
+        }
+        let head = self.head(frame);
+        let len = head.len.load(Ordering::Relaxed);
+        let view = BlockRef { frames: NonNull::from(self), frame, start: 0, len, key };
         // Held now, the frame keeps its block; it may have got another one since somebody told us its number.
-        (view.key() == key).then_some(view)
+        (self.tag(frame) == key.tag()).then_some(view)
+    }
+
+    /// A view of block `key`, which lies at `part` of its frame unless that was evicted.
+    ///
+    /// The caller knows that the part was published, and keeps it from being forgotten meanwhile: then the frame, if it
+    /// is not blank, is still the one that the block is in.
+    pub(super) fn view_part(&self, part: Part, key: BlockKey) -> Option<BlockRef> {
+        let Part { frame, start, len } = part;
+        let within = to_usize(u64::from(start)) + to_usize(u64::from(len)) <= self.frame_bytes;
+        if !within || !self.hold(frame) {
+            return None;
+        }
+        Some(BlockRef { frames: NonNull::from(self), frame, start, len, key })
     }
 
     /// Fills a blank frame's head: its first `len` bytes are block `key` from now on. Returns the first view.
     pub(super) fn publish(self: &Arc<Self>, blank: Blank, key: BlockKey, len: usize) -> BlockRef {
-        assert!(Arc::ptr_eq(self, &blank.frames) && len <= self.frame_bytes, "{len} bytes in {self:?}");
-        let frame = blank.keep();
+        assert!(Arc::ptr_eq(self, &blank.frames) && len <= blank.len, "{len} bytes in {blank:?}");
+        let (frame, start, len) = (blank.frame, u32_of(blank.start), u32_of(len));
+        let shared = blank.keep();
         let head = self.head(frame);
-        head.key.store(key.tag(), Ordering::Relaxed);
-        head.len.store(u32::try_from(len).expect("a block of at most 16 MiB"), Ordering::Relaxed);
+        if shared {
+            // The part's hold of the frame is the view's from here.
+            head.len.fetch_add(len, Ordering::Relaxed);
+        } else {
+            head.key.store(key.tag(), Ordering::Relaxed);
+            head.len.store(len, Ordering::Relaxed);
+            self.commit(head, 2);
+        }
+        BlockRef { frames: NonNull::from(&**self), frame, start, len, key }
+    }
+
+    /// From now on the frame is not blank.
+    fn commit(self: &Arc<Self>, head: &Head, holders: u32) {
         // SAFETY: `self` is an `Arc`, alive here. The count that this adds belongs to the frame, and is taken back by
         // whoever brings its holders to zero: a view may outlive the tier.
         unsafe { Arc::increment_strong_count(Arc::as_ptr(self)) };
-        head.holders.store(2, Ordering::Release);
-        BlockRef { frames: NonNull::from(&**self), frame }
+        head.holders.store(holders, Ordering::Release);
+    }
+
+    /// Makes a blank frame one that blocks share, of which `key` is the first. Returns its number.
+    pub(super) fn share(self: &Arc<Self>, blank: Blank, key: BlockKey) -> u32 {
+        let frame = blank.frame;
+        assert!(Arc::ptr_eq(self, &blank.frames) && !blank.keep(), "a whole frame of {self:?}");
+        let head = self.head(frame);
+        head.key.store(key.tag(), Ordering::Relaxed);
+        head.len.store(0, Ordering::Relaxed);
+        self.commit(head, 1);
+        frame
+    }
+
+    /// Bytes of a shared frame that were not given away before, to be filled; none if it was evicted.
+    pub(super) fn part(self: &Arc<Self>, part: Part) -> Option<Blank> {
+        let (start, len) = (to_usize(u64::from(part.start)), to_usize(u64::from(part.len)));
+        if start + len > self.frame_bytes || !self.hold(part.frame) {
+            return None;
+        }
+        Some(Blank { frames: Arc::clone(self), frame: part.frame, start, len, state: Filling::Part })
     }
 
     /// Takes the block out of a frame, if nobody views it.
@@ -158,10 +213,10 @@ impl Frames {
         // SAFETY: holders went from one to zero here, so that the frame's count, which `publish` added, is ours to take
         // back; `self` is another.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
-        Some(Blank { frames: Arc::clone(self), frame, kept: false })
+        Some(self.blank(frame))
     }
 
-    /// How many frames hold blocks, and how many bytes these have.
+    /// How many frames hold blocks, and how many bytes the blocks have.
     pub(super) fn used(&self) -> (usize, u64) {
         let holding = self.heads.iter().filter(|head| head.holders.load(Ordering::Relaxed) > 0);
         holding.fold((0, 0), |(frames, bytes), head| {
@@ -169,22 +224,42 @@ impl Frames {
         })
     }
 
+    /// One holder of a frame less; true when it was the last, who then takes back the frame's count of the `Arc`.
+    #[must_use]
+    fn leave(&self, frame: u32) -> bool {
+        // Release: our reads and writes are over before the frame can be written again.
+        self.head(frame).holders.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
     /// Lets go of all blocks: each frame is free once its last view is dropped.
-    pub(super) fn let_go(&self) {
+    pub(super) fn let_go(self: &Arc<Self>) {
         for (frame, head) in (0..).zip(&self.heads) {
-            if head.holders.load(Ordering::Relaxed) > 0 {
-                drop(BlockRef { frames: NonNull::from(self), frame });
+            if head.holders.load(Ordering::Relaxed) > 0 && self.leave(frame) {
+                // SAFETY: holders went from one to zero here, so that the frame's count, which `commit` added, is ours to
+                // take back; `self` is another.
+                unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
             }
         }
     }
 }
 
-/// A frame that its one owner fills. Dropped unfilled, it is blank again.
+/// A frame, or a part of one, that its one owner fills. Dropped unfilled, a frame is blank again; a part is lost until
+/// its frame is evicted.
 pub struct Blank {
     frames: Arc<Frames>,
     frame: u32,
+    start: usize,
+    len: usize,
+    state: Filling,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filling {
+    Frame,
+    // Counted among the frame's holders.
+    Part,
     // It holds a block now: not to be given back.
-    kept: bool,
+    Kept,
 }
 
 impl Blank {
@@ -192,16 +267,24 @@ impl Blank {
         self.frame
     }
 
-    /// Its number, for who takes it over from here.
-    fn keep(mut self) -> u32 {
-        self.kept = true;
-        self.frame
+    pub(super) fn start(&self) -> u32 {
+        u32_of(self.start)
+    }
+
+    /// Whether other blocks share its frame.
+    pub(super) fn is_part(&self) -> bool {
+        self.state == Filling::Part
+    }
+
+    /// Somebody takes it over from here; whether it is a part.
+    fn keep(mut self) -> bool {
+        std::mem::replace(&mut self.state, Filling::Kept) == Filling::Part
     }
 }
 
 impl fmt::Debug for Blank {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Blank({})", self.frame)
+        write!(f, "Blank({}, {} bytes at {})", self.frame, self.len, self.start)
     }
 }
 
@@ -209,27 +292,37 @@ impl Deref for Blank {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let start = self.frames.start(self.frame).as_ptr();
-        // SAFETY: `start` is valid for `frame_bytes` initialised bytes (the mapping is zeroed) as long as the frames
-        // live, which this owner ensures; nobody views a blank frame and it has no other owner.
-        unsafe { std::slice::from_raw_parts(start, self.frames.frame_bytes) }
+        let start = self.frames.start(self.frame).as_ptr().wrapping_add(self.start);
+        // SAFETY: `len` bytes from `start` on are inside the frame (checked when it was made) and initialised (the
+        // mapping is zeroed) as long as the frames live, which this owner ensures; nobody views a blank frame, or a part
+        // that was not published, and it has no other owner: a frame's parts are given away once and do not overlap.
+        unsafe { std::slice::from_raw_parts(start, self.len) }
     }
 }
 
 impl DerefMut for Blank {
     fn deref_mut(&mut self) -> &mut [u8] {
-        let start = self.frames.start(self.frame).as_ptr();
+        let start = self.frames.start(self.frame).as_ptr().wrapping_add(self.start);
         // SAFETY: as in `deref`, and `&mut self` makes this the only borrow.
-        unsafe { std::slice::from_raw_parts_mut(start, self.frames.frame_bytes) }
+        unsafe { std::slice::from_raw_parts_mut(start, self.len) }
     }
 }
 
 impl Drop for Blank {
     fn drop(&mut self) {
-        if !self.kept {
-            self.frames.blank_list().push(self.frame);
+        match self.state {
+            Filling::Frame => self.frames.blank_list().push(self.frame),
+            Filling::Part if self.frames.leave(self.frame) => {
+                // SAFETY: as in `Frames::let_go`; `self.frames` is another count.
+                unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.frames)) };
+            }
+            Filling::Part | Filling::Kept => {}
         }
     }
+}
+
+fn u32_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a frame of at most 16 MiB")
 }
 
 /// A shared view of a block in L1; while one lives the block stays. Costs one atomic increment, and one decrement when
@@ -237,6 +330,9 @@ impl Drop for Blank {
 pub struct BlockRef {
     frames: NonNull<Frames>,
     frame: u32,
+    start: u32,
+    len: u32,
+    key: BlockKey,
 }
 
 // SAFETY: a view only reads bytes that nobody writes while it lives; the frames behind it are shared and `Sync`.
@@ -253,13 +349,17 @@ impl BlockRef {
     /// Which block it is.
     #[must_use]
     pub fn key(&self) -> BlockKey {
-        BlockKey::of_tag(self.frames().tag(self.frame))
+        self.key
+    }
+
+    pub(super) fn frame(&self) -> u32 {
+        self.frame
     }
 
     /// Where its bytes begin in the memory of L1, and in the file behind that.
     #[must_use]
     pub fn offset(&self) -> u64 {
-        u64::from(self.frame) * to_u64(self.frames().frame_bytes)
+        u64::from(self.frame) * to_u64(self.frames().frame_bytes) + u64::from(self.start)
     }
 }
 
@@ -267,7 +367,7 @@ impl Clone for BlockRef {
     fn clone(&self) -> Self {
         // It has a holder already, so that it cannot be taken out in between.
         self.frames().head(self.frame).holders.fetch_add(1, Ordering::Relaxed);
-        Self { frames: self.frames, frame: self.frame }
+        Self { ..*self }
     }
 }
 
@@ -275,12 +375,10 @@ impl Deref for BlockRef {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let frames = self.frames();
-        let len = to_usize(u64::from(frames.head(self.frame).len.load(Ordering::Relaxed)));
-        let start = frames.start(self.frame).as_ptr();
-        // SAFETY: `len` bytes from the frame's start are inside it (checked when it was published) and initialised; the
-        // frame holds its block, and is not written, while it has holders, of which this is one.
-        unsafe { std::slice::from_raw_parts(start, len) }
+        let start = self.frames().start(self.frame).as_ptr().wrapping_add(to_usize(u64::from(self.start)));
+        // SAFETY: `len` bytes from `start` on are inside the frame (checked when the block was published) and
+        // initialised; they are not written while the frame has holders, of which this is one.
+        unsafe { std::slice::from_raw_parts(start, to_usize(u64::from(self.len))) }
     }
 }
 
@@ -294,9 +392,8 @@ impl fmt::Debug for BlockRef {
 impl Drop for BlockRef {
     fn drop(&mut self) {
         let frames = self.frames;
-        // Release: our reads are over before the frame can be written again.
-        if self.frames().head(self.frame).holders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: holders went from one to zero here, so that the frame's count, which `publish` added to the `Arc`,
+        if self.frames().leave(self.frame) {
+            // SAFETY: holders went from one to zero here, so that the frame's count, which `commit` added to the `Arc`,
             // is ours to take back; nothing of the frames is used after it.
             unsafe { Arc::decrement_strong_count(frames.as_ptr()) };
         }
@@ -338,6 +435,33 @@ mod tests {
         assert!(other.frame() != again.frame() && frames.take_blank().is_none());
         drop(again);
         assert_eq!(frames.take_blank().unwrap().frame(), frame);
+    }
+
+    #[test]
+    fn blocks_share_a_frame_which_stays_while_one_of_them_is_viewed_or_filled() {
+        let frames = frames(1);
+        let frame = frames.share(frames.take_blank().unwrap(), key(1));
+        let (first, second) = (Part { frame, start: 0, len: 10 }, Part { frame, start: 16, len: 4080 });
+        let (mut one, mut two) = (frames.part(first).unwrap(), frames.part(second).unwrap());
+        assert!(frames.part(Part { frame, start: 4000, len: 97 }).is_none(), "beyond the frame");
+        one.fill(1);
+        two.fill(2);
+        let view = frames.publish(one, key(1), 10);
+        assert!(frames.take_out(frame).is_none());
+        assert_eq!((&view[..], view.key(), view.offset(), frames.used()), (&[1; 10][..], key(1), 0, (1, 10)));
+        drop(view);
+        assert!(frames.take_out(frame).is_none(), "the other is being filled");
+        drop(frames.publish(two, key(2), 4080));
+        let view = frames.view_part(second, key(2)).unwrap();
+        assert!(view.iter().all(|byte| *byte == 2) && view.offset() == 16 && frames.used() == (1, 4090));
+        assert!(frames.take_out(frame).is_none());
+        drop(view);
+        let blank = frames.take_out(frame).unwrap();
+        assert!(frames.view_part(first, key(1)).is_none() && frames.part(first).is_none());
+        drop(blank);
+        let frame = frames.share(frames.take_blank().unwrap(), key(3));
+        drop(frames.part(Part { frame, start: 0, len: 7 }));
+        assert!(frames.take_out(frame).is_some(), "a part that was not filled holds nothing");
     }
 
     #[test]

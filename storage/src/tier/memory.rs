@@ -3,6 +3,9 @@
 //! A hit takes no lock and allocates nothing: it finds the frame in a table of atomics, counts itself in as a reader of
 //! that frame, and raises the frame's count of reads for the eviction policy. Loads, evictions and misses share a lock.
 //! A frame costs some 40 bytes beside the block, all of them allocated at the start.
+//!
+//! Blocks that would leave much of a frame empty share frames. They are found in an index of their own, where a hit takes
+//! a lock as one of its readers; a frame of them is one to the eviction policy. Such a block costs some 35 bytes.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
@@ -10,6 +13,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::frames::{Blank, BlockRef, Frames};
+use super::packed::{Link, PackedIndex, Part};
+use super::packs::Packs;
 use super::table::FrameTable;
 use super::{BlockKey, EvictionPolicy, Flight, Residents, Ticket};
 use crate::buf::HostAllocator;
@@ -25,6 +30,7 @@ pub struct MemoryTier {
     frames: Arc<Frames>,
     table: FrameTable,
     reads: Box<[AtomicU8]>,
+    packed: PackedIndex,
     evictions: AtomicU64,
     inner: Mutex<Inner>,
 }
@@ -33,6 +39,9 @@ pub struct MemoryTier {
 struct Inner {
     loading: HashMap<BlockKey, Arc<Flight>>,
     policy: Box<dyn EvictionPolicy>,
+    packs: Packs,
+    // The blocks of each frame that is shared.
+    shared: HashMap<u32, Link>,
 }
 
 /// What L1 says to somebody who wants to load a block.
@@ -53,6 +62,10 @@ pub struct L1Usage {
     pub frames: u64,
     /// Frames that hold blocks.
     pub resident: u64,
+    /// Blocks in them.
+    pub blocks: u64,
+    /// Of those, blocks that share frames with others.
+    pub packed_blocks: u64,
     /// Memory of the frames that hold blocks.
     pub committed_bytes: u64,
     /// Bytes of those blocks.
@@ -86,7 +99,13 @@ impl MemoryTier {
             table: FrameTable::new(count),
             reads: (0..count).map(|_| AtomicU8::new(0)).collect(),
             evictions: AtomicU64::new(0),
-            inner: Mutex::new(Inner { loading: HashMap::new(), policy }),
+            packed: PackedIndex::default(),
+            inner: Mutex::new(Inner {
+                loading: HashMap::new(),
+                policy,
+                packs: Packs::default(),
+                shared: HashMap::new(),
+            }),
         })
     }
 
@@ -112,13 +131,16 @@ impl MemoryTier {
         self.frames.shared_file()
     }
 
-    /// A view of the block, if it is here: without a lock, without allocation, without a copy.
+    /// A view of the block, if it is here: without allocation, without a copy, and without a lock unless it shares a
+    /// frame.
     #[must_use]
     pub fn view(&self, key: BlockKey) -> Option<BlockRef> {
-        let frame = self.table.find(key.tag(), |frame| self.frames.tag(frame))?;
-        let view = self.frames.view(frame, key)?;
+        let view = match self.table.find(key.tag(), |frame| self.frames.tag(frame)) {
+            Some(frame) => self.frames.view(frame, key),
+            None => self.packed.find(key.tag(), |part| self.frames.view_part(part, key)),
+        }?;
         // Two readers at once may count as one: it is a hint. A hot block costs no write at all.
-        let reads = &self.reads[to_usize(u64::from(frame))];
+        let reads = &self.reads[to_usize(u64::from(view.frame()))];
         let seen = reads.load(Ordering::Relaxed);
         if seen < READS_MAX {
             reads.store(seen + 1, Ordering::Relaxed);
@@ -130,6 +152,7 @@ impl MemoryTier {
     #[must_use]
     pub fn has(&self, key: BlockKey) -> bool {
         self.table.find(key.tag(), |frame| self.frames.tag(frame)).is_some()
+            || self.packed.find(key.tag(), Some).is_some()
     }
 
     /// The block, if it is here or on its way.
@@ -149,9 +172,16 @@ impl MemoryTier {
         }
     }
 
-    /// The block, or the duty to load it. Evicts to make room; never waits.
+    /// The block, or the duty to load it into a frame. Evicts to make room; never waits.
     #[must_use]
     pub fn get_or_load(&self, key: BlockKey) -> Lookup {
+        self.get_or_load_of(key, self.slot_bytes())
+    }
+
+    /// The block, or the duty to load its `len` bytes: into a frame, or into a part of one when it would leave much of it
+    /// empty. Evicts to make room; never waits.
+    #[must_use]
+    pub fn get_or_load_of(&self, key: BlockKey, len: usize) -> Lookup {
         if let Some(view) = self.view(key) {
             return Lookup::Found(Ticket::ready(view));
         }
@@ -159,33 +189,74 @@ impl MemoryTier {
         if let Some(ticket) = self.find(&inner, key) {
             return Lookup::Found(ticket);
         }
-        let Some(blank) = self.frames.take_blank().or_else(|| self.evict(&mut inner)) else {
-            return Lookup::Full;
+        let blank = if Packs::shares(len, self.slot_bytes()) {
+            self.take_part(&mut inner, key, len)
+        } else {
+            self.take_frame(&mut inner)
         };
+        let Some(blank) = blank else { return Lookup::Full };
         let flight = Arc::new(Flight::default());
         inner.loading.insert(key, Arc::clone(&flight));
         Lookup::Load(flight, blank)
+    }
+
+    fn take_frame(&self, inner: &mut Inner) -> Option<Blank> {
+        self.frames.take_blank().or_else(|| self.evict(inner))
+    }
+
+    fn take_part(&self, inner: &mut Inner, key: BlockKey, len: usize) -> Option<Blank> {
+        let frame_bytes = self.slot_bytes();
+        let place = match inner.packs.take(len, frame_bytes) {
+            Some(place) => Some(place),
+            None => {
+                let frame = self.frames.share(self.take_frame(inner)?, key);
+                self.reads[to_usize(u64::from(frame))].store(0, Ordering::Relaxed);
+                inner.shared.insert(frame, Link::default());
+                // It counts from now on, since it may be evicted as soon as nobody fills a part of it.
+                inner.policy.inserted(frame, key);
+                inner.packs.open(frame);
+                inner.packs.take(len, frame_bytes)
+            }
+        };
+        let (frame, start) = place?;
+        let u32_of = |bytes| u32::try_from(bytes).expect("a frame of at most 16 MiB");
+        self.frames.part(Part { frame, start: u32_of(start), len: u32_of(len) })
     }
 
     fn evict(&self, inner: &mut Inner) -> Option<Blank> {
         let mut leaving = Leaving { tier: self, taken: None };
         inner.policy.evict(&mut leaving)?;
         let blank = leaving.taken?;
-        let tag = self.frames.tag(blank.frame());
-        self.table.remove(tag, |frame| self.frames.tag(frame));
-        self.evictions.fetch_add(1, Ordering::Relaxed);
+        let evicted = match inner.shared.remove(&blank.frame()) {
+            None => {
+                let tag = self.frames.tag(blank.frame());
+                self.table.remove(tag, |frame| self.frames.tag(frame));
+                1
+            }
+            Some(blocks) => {
+                inner.packs.forget(blank.frame());
+                self.packed.remove_all(blocks)
+            }
+        };
+        self.evictions.fetch_add(to_u64(evicted), Ordering::Relaxed);
         Some(blank)
     }
 
     /// Ends a load with the first `len` bytes of `blank`.
     pub fn publish(&self, key: BlockKey, flight: &Flight, blank: Blank, len: usize) {
-        let frame = blank.frame();
+        let (frame, start, shared) = (blank.frame(), blank.start(), blank.is_part());
         let mut inner = self.lock();
-        self.reads[to_usize(u64::from(frame))].store(0, Ordering::Relaxed);
         let view = self.frames.publish(blank, key, len);
-        self.table.insert(key.tag(), frame);
+        if shared {
+            let len = u32::try_from(len).expect("within a frame");
+            let blocks = inner.shared.entry(frame).or_default();
+            *blocks = self.packed.insert(key.tag(), Part { frame, start, len }, *blocks);
+        } else {
+            self.reads[to_usize(u64::from(frame))].store(0, Ordering::Relaxed);
+            self.table.insert(key.tag(), frame);
+            inner.policy.inserted(frame, key);
+        }
         inner.loading.remove(&key);
-        inner.policy.inserted(frame, key);
         drop(inner);
         flight.end(Ok(view));
     }
@@ -199,10 +270,13 @@ impl MemoryTier {
     /// How its memory is used. Looks at every frame.
     #[must_use]
     pub fn usage(&self) -> L1Usage {
+        let shared = self.lock().shared.len();
         let (resident, used_bytes) = self.frames.used();
         L1Usage {
+            blocks: to_u64((resident + self.packed.len()).saturating_sub(shared)),
             frames: to_u64(self.frames.count()),
             resident: to_u64(resident),
+            packed_blocks: to_u64(self.packed.len()),
             committed_bytes: to_u64(resident * self.frames.frame_bytes()),
             used_bytes,
             evictions: self.evictions.load(Ordering::Relaxed),
@@ -232,6 +306,7 @@ impl Residents for Leaving<'_> {
     }
 
     fn key(&self, frame: u32) -> BlockKey {
+        // Of the first block of those that share it.
         BlockKey::of_tag(self.tier.frames.tag(frame))
     }
 
@@ -313,6 +388,74 @@ mod tests {
         assert!(matches!(tier.get_or_load(key(99)), Lookup::Full));
         drop((all, held));
         load(&tier, 99);
+    }
+
+    #[test]
+    fn small_blocks_share_frames_and_leave_together() {
+        let tier = tier(3);
+        let load = |block: u32, len: usize| {
+            let Lookup::Load(flight, mut slot) = tier.get_or_load_of(key(block), len) else { return false };
+            assert_eq!(slot.len(), if len > 3840 { 4096 } else { len });
+            slot.fill(u8::try_from(block % 256).unwrap());
+            tier.publish(key(block), &flight, slot, len);
+            true
+        };
+        assert!((0..8).all(|block| load(block, 500)) && load(8, 4000));
+        let usage = tier.usage();
+        assert_eq!((usage.resident, usage.blocks, usage.packed_blocks, usage.used_bytes), (2, 9, 8, 8000));
+        let view = tier.view(key(3)).unwrap();
+        assert!(view[..] == [3; 500] && tier.view(key(9)).is_none() && tier.has(key(7)));
+        // Two frames more than there are: the whole one goes, and the shared one not while a block of it is viewed.
+        assert!(load(20, 4096) && load(21, 4096));
+        assert!((0..8).all(|block| tier.view(key(block)).is_some()) && tier.view(key(8)).is_none());
+        let others = [tier.view(key(20)), tier.view(key(21))];
+        assert!(matches!(tier.get_or_load_of(key(30), 4096), Lookup::Full));
+        drop(view);
+        assert!(load(30, 4096), "all eight leave for it");
+        assert!((0..8).all(|block| !tier.has(key(block))));
+        assert_eq!((tier.usage().packed_blocks, tier.usage().evictions), (0, 9));
+        drop(others);
+        // A load that fails leaves a part empty, and a frame that can be evicted all the same.
+        let Lookup::Load(flight, slot) = tier.get_or_load_of(key(40), 10) else { panic!("it is not here") };
+        drop(slot);
+        tier.fail(key(40), &flight, Error::new(ErrorKind::Corrupt, "read", "bad"));
+        assert!((50..60).all(|block| load(block, 4096)) && !tier.has(key(40)));
+    }
+
+    #[test]
+    fn packed_and_whole_blocks_come_and_go_as_in_a_model() {
+        for seed in 0..8 {
+            announce_seed("L1 with blocks of all lengths", seed);
+            let mut random = Random::new(seed);
+            let tier = tier(12);
+            let len_of = |block: u32| to_usize(u64::from(block) * 7919 % 4097);
+            let byte_of = |block: u32| u8::try_from(block % 251).unwrap();
+            let mut held: Vec<BlockRef> = Vec::new();
+            for _ in 0..30_000 {
+                let block = u32::try_from(random.below(300)).unwrap();
+                match tier.get_or_load_of(key(block), len_of(block)) {
+                    Lookup::Found(ticket) => held.push(ticket.try_get().unwrap().unwrap()),
+                    Lookup::Load(flight, slot) if random.one_in(20) => {
+                        drop(slot);
+                        tier.fail(key(block), &flight, Error::new(ErrorKind::Device, "read", "bad"));
+                    }
+                    Lookup::Load(flight, mut slot) => {
+                        slot[..len_of(block)].fill(byte_of(block));
+                        tier.publish(key(block), &flight, slot, len_of(block));
+                    }
+                    Lookup::Full => held.clear(),
+                }
+                if held.len() > 4 {
+                    held.swap_remove(to_usize(random.below(4)));
+                }
+                for view in &held {
+                    let of = view.key().block;
+                    assert!(view.len() == len_of(of) && view.iter().all(|byte| *byte == byte_of(of)));
+                }
+            }
+            let usage = tier.usage();
+            assert!(usage.resident <= 12 && usage.used_bytes <= usage.committed_bytes, "{usage:?}");
+        }
     }
 
     #[test]

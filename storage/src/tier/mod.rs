@@ -12,6 +12,8 @@ mod journal;
 mod l2_device;
 mod memory;
 mod nvme;
+mod packed;
+mod packs;
 mod place;
 mod restore;
 mod table;

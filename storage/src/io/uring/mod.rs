@@ -99,6 +99,11 @@ impl UringEngine {
         let depth = depth.clamp(1, 4096);
         // Room for the poll on the wake-up descriptor beside `depth` operations.
         let entries = u32::try_from((depth + 1).next_power_of_two()).expect("at most 8192 entries");
+        Self::with_entries(depth, entries, arena)
+    }
+
+    /// As [`UringEngine::new`], in a ring of `entries` entries, which may be fewer than `depth`.
+    fn with_entries(depth: usize, entries: u32, arena: Option<&Arc<Arena>>) -> Result<Self> {
         let (ring, flags) = setup::set_up(entries)?;
         let event = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
         let event = rustix::event::eventfd(0, event)
@@ -133,6 +138,14 @@ impl UringEngine {
             None => build(op, *rw_flags, &self.buffers, op.file.raw_fd()),
         };
         entry.user_data(to_u64(slot))
+    }
+
+    /// Has the kernel cancel all that it waits for.
+    #[cfg(test)]
+    fn cancel_all(&self) {
+        let all = types::CancelBuilder::any();
+        let cancelled = self.ring.submitter().register_sync_cancel(None, all);
+        assert!(cancelled.is_ok(), "{cancelled:?}");
     }
 
     fn fill_queue(&mut self) {
@@ -309,3 +322,6 @@ fn build(op: &Op, rw_flags: u32, buffers: &Buffers, fd: i32) -> squeue::Entry {
 fn give_up(op: Op) {
     std::mem::forget(op);
 }
+
+#[cfg(test)]
+mod tests;

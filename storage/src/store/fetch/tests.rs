@@ -54,7 +54,13 @@ fn blocks_side_by_side_are_one_read_and_one_write_and_lie_so_on_l2() {
         // What is here costs none.
         assert!(all(&store, &set, 0..to_u64(payload.len())) == *payload);
         assert_eq!(store.metrics().io.reads, warm.io.reads);
-        assert_eq!(store.free_buffers().0, store.free_buffers().1);
+        // The last block is there before the buffer that it was opened from is free again.
+        let mut looks = 0;
+        while store.free_buffers().0 < store.free_buffers().1 {
+            looks += 1;
+            assert!(looks < 10_000, "{:?}", store.free_buffers());
+            crate::host::pause(std::time::Duration::from_millis(1));
+        }
     }
 }
 
