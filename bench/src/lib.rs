@@ -1,6 +1,6 @@
 //! Measurements of every layer, each beside what it is to be compared with: [`io`] in fio's language, with workloads of
 //! training jobs on the tiers, [`store`] and its engine beside fio, [`crypto`] beside memcpy, [`catalog`] by number of
-//! objects.
+//! objects, [`gpu`] beside its own link.
 //!
 //! Guarantees that a number says what it was measured on: what was asked and not given (O_DIRECT, registered buffers, a
 //! queue depth) is in the report.
@@ -11,6 +11,7 @@
 pub mod catalog;
 pub mod crypto;
 pub mod daemon;
+pub mod gpu;
 pub mod io;
 mod number;
 mod os;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tierstream_bench::catalog::{self, CatalogBench};
 use tierstream_bench::crypto;
 use tierstream_bench::daemon::{self, DaemonBench};
+use tierstream_bench::gpu::{self, GpuBench};
 use tierstream_bench::read::{self, ReadBench};
 use tierstream_bench::store::{self, StoreBench};
 use tierstream_storage::Result;
@@ -50,6 +51,21 @@ enum Verb {
     },
     /// Seal and open with each cipher, beside memcpy
     Crypto {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy to GPUs, open sealed blocks on them, and feed them batches; without a GPU it says so
+    ///
+    /// Copies from plain and pinned memory, the cipher by share of the GPU, sealed blocks copied and opened in overlap,
+    /// batches from L1, and the stall beside a kernel that needs 0.8 of the link. A data set of 512 MiB is made and removed.
+    Gpu {
+        /// One GPU by its number; all without
+        #[arg(long, value_name = "N")]
+        gpu: Option<u32>,
+        /// Existing directory for the data set
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -166,6 +182,10 @@ impl Bench {
         match verb {
             Verb::Io { options } => return fio::run(&options, &clock),
             Verb::Crypto { json } => show(&crypto::run(&*clock)?, json)?,
+            Verb::Gpu { gpu, dir, json } => {
+                let directory = dir.unwrap_or_else(std::env::temp_dir);
+                show(&gpu::run(&GpuBench { gpu, cache: kernel_cache(), directory }, &clock)?, json)?;
+            }
             Verb::Read(read) => read.run(&clock)?,
             Verb::Store { directory, stripe, size, rounds, window_ms, json } => {
                 let bench = StoreBench {
@@ -192,6 +212,14 @@ impl Bench {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Where compiled GPU kernels are kept; nowhere without a home.
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
+fn kernel_cache() -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    cache.map(|cache| cache.join("tierstream/kernels"))
 }
 
 fn show(report: &(impl Serialize + Display), json: bool) -> Result<()> {

@@ -200,6 +200,28 @@ fn advice(report: &Report) -> Vec<String> {
     advice
 }
 
+/// What there is of GPUs, each with the reason where it is absent.
+fn gpu_rows(gpu: &GpuReport) -> Vec<(&'static str, String)> {
+    let mut rows = Vec::new();
+    rows.extend(gpu.absent_because.iter().map(|why| ("GPU", format!("none: {why}"))));
+    for device in &gpu.devices {
+        let (major, minor) = device.compute_capability;
+        let link = device.link.as_ref().map_or("link unknown".to_owned(), |link| {
+            format!("{} x{} (at most {} x{})", link.speed, link.width, link.speed_max, link.width_max)
+        });
+        let node = device.numa_node.map_or(String::new(), |node| format!(", NUMA node {node}"));
+        let (sms, memory) = (device.multiprocessors, human_bytes(device.memory_bytes));
+        rows.push(("GPU", format!("{}, {major}.{minor}, {sms} SMs, {memory}, {link}{node}", device.name)));
+    }
+    let driver = gpu
+        .driver_version
+        .map_or("none".to_owned(), |version| format!("CUDA {}.{}", version / 1000, version % 1000 / 10));
+    rows.push(("CUDA driver", driver));
+    rows.push(("NVRTC", gpu.nvrtc.clone()));
+    rows.push(("GPUDirect Storage", gpu.gpudirect_storage.clone()));
+    rows
+}
+
 impl Report {
     fn text(&self) -> String {
         let limit = self.locked_memory_limit_bytes.map_or("none".to_owned(), human_bytes);
@@ -219,15 +241,7 @@ impl Report {
             (*cipher, format!("{kernel}{forced}"))
         }));
         rows.push(("cipher kernels", self.cipher_kernels_supported.join(" ")));
-        rows.push((
-            "GPU",
-            match &self.gpu.absent_because {
-                Some(why) => format!("none: {why}"),
-                None => {
-                    self.gpu.devices.iter().map(|device| device.name.clone()).collect::<Vec<_>>().join(", ")
-                }
-            },
-        ));
+        rows.extend(gpu_rows(&self.gpu));
         rows.push(("batches go to", self.batch_path.clone()));
         let mut text = output::table(&rows);
         for directory in &self.directories {
