@@ -1,6 +1,5 @@
 use tierstream_loader::pack::{PackConfig, Writer};
 use tierstream_loader::{Batch, Dataset, Dtype, Field};
-use tierstream_prefetch::Prefetcher;
 use tierstream_storage::buf::HeapAllocator;
 use tierstream_storage::keys::{KeyProvider, RootKey};
 use tierstream_storage::testing::{Random, skip};
@@ -49,7 +48,6 @@ fn fixture() -> Fixture {
 impl Fixture {
     fn loader(&self, allocator: Arc<dyn tierstream_storage::buf::HostAllocator>) -> (Loader, Schema) {
         let store = Store::open(StoreConfig::default(), Arc::clone(&self.keys)).unwrap();
-        let prefetcher = Prefetcher::new(&store);
         let dataset = Dataset::open(Arc::new(store), self.dir.path().join("set").to_str().unwrap()).unwrap();
         let schema = dataset.schema().clone();
         let loader = Loader::builder(dataset)
@@ -57,7 +55,6 @@ impl Fixture {
             .shuffle(true)
             .seed(5)
             .num_epochs(2)
-            .prefetcher(prefetcher)
             .allocator(allocator)
             .build()
             .unwrap();
