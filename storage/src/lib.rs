@@ -40,6 +40,7 @@ pub mod codec;
 pub mod device;
 mod error;
 pub mod format;
+pub mod home;
 pub mod host;
 pub mod io;
 pub mod keys;

@@ -21,9 +21,9 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 ];
 
 /// The modules of storage, lowest first. A module uses only those above it in this list.
-const STORAGE: [&str; 15] = [
-    "error", "units", "clock", "host", "metrics", "buf", "device", "io", "format", "codec", "keys", "tensor",
-    "catalog", "tier", "store",
+const STORAGE: [&str; 16] = [
+    "error", "units", "clock", "host", "metrics", "buf", "device", "io", "home", "format", "codec", "keys",
+    "tensor", "catalog", "tier", "store",
 ];
 
 /// Modules where unsafe code may stand.

@@ -99,6 +99,14 @@ impl DeviceFile {
         self.file.size_bytes().map_err(|error| Error::io("stat", &self.path, error))
     }
 
+    /// Tells it from other files that have or had its name, as long as somebody has it open.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn version(&self) -> Result<String> {
+        self.file.version().map_err(|error| Error::io("stat", &self.path, error))
+    }
+
     /// Reserves `bytes` on the device, so that a later write in that range cannot run out of space. Does nothing where
     /// the file system cannot.
     ///

@@ -38,6 +38,19 @@ impl Handle {
         }
     }
 
+    pub(super) fn version(&self) -> io::Result<String> {
+        match self {
+            Self::System(file) => {
+                use std::os::unix::fs::MetadataExt;
+                let of = file.metadata()?;
+                let time = format!("{}.{:09}", of.mtime(), of.mtime_nsec());
+                Ok(format!("{:x}-{:x}-{time}-{}", of.dev(), of.ino(), of.len()))
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => file.version(),
+        }
+    }
+
     pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
         match self {
             Self::System(file) => {

@@ -117,6 +117,11 @@ pub trait SimulatedFile: Send + Sync + fmt::Debug {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+    /// Tells it from every other file there is or was.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    fn version(&self) -> io::Result<String>;
     /// ftruncate(2).
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod uring;
 
 pub use config::{Lane, LaneLimits, MergeLimits, Priority, ServiceConfig};
 pub use driver::IoDriver;
+pub(crate) use driver::closed;
 pub use ladder::{EngineChoice, EngineReport};
 pub use op::{Completion, Done, Op, OpKind, Request};
 pub use service::IoService;

@@ -102,8 +102,7 @@ impl Core {
 
 /// Reads `loads` into parts of `buf`, which has room for all.
 fn start(mut loads: Vec<(Load, Source)>, buf: &mut Slot) {
-    let place = |from: &Source| (Arc::as_ptr(&from.place().file).addr(), from.place().offset);
-    loads.sort_unstable_by_key(|(_, from)| place(from));
+    loads.sort_unstable_by_key(|(_, from)| from.place());
     let mut run: Option<Run> = None;
     for (load, from) in loads {
         let next = match &mut run {

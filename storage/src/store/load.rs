@@ -9,15 +9,16 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::core::Core;
-use super::sealed_file::SealedFile;
+use super::sealed_file::{SealedFile, ShardPlace};
 use crate::buf::Slot;
 use crate::codec::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BlockKind;
+use crate::home::RangedRead;
 use crate::host::Mistake;
 use crate::io::{Lane, Op, Priority, Request};
 use crate::metrics::TierName;
-use crate::tier::{Blank, BlockKey, Flight, L2Block, Reservation, SealedPlace};
+use crate::tier::{Blank, BlockKey, Flight, L2Block, Reservation};
 use crate::units::to_u64;
 
 /// Reads of one block from L3 before its error is final: one more than once, because a transfer can go wrong between
@@ -27,14 +28,50 @@ const L3_ATTEMPTS: u32 = 2;
 /// Where the sealed bytes of a block are read from.
 pub(super) enum Source {
     L2(L2Block),
-    L3(SealedPlace),
+    L3(ShardPlace),
 }
 
 impl Source {
-    pub(super) fn place(&self) -> &SealedPlace {
+    /// The file, as a number that tells it from others, and the offset there.
+    pub(super) fn place(&self) -> (usize, u64) {
         match self {
-            Self::L2(block) => &block.place,
-            Self::L3(place) => place,
+            Self::L2(block) => (Arc::as_ptr(&block.place.file).addr(), block.place.offset),
+            Self::L3(place) => (Arc::as_ptr(&place.file).cast::<()>().addr(), place.offset),
+        }
+    }
+
+    /// Length of the stored bytes.
+    fn len(&self) -> usize {
+        match self {
+            Self::L2(block) => block.place.len,
+            Self::L3(place) => place.len,
+        }
+    }
+
+    /// The error at this place.
+    fn at_place(&self, error: Error) -> Error {
+        let path = match self {
+            Self::L2(block) => block.place.file.path(),
+            Self::L3(place) => place.file.path(),
+        };
+        error.at_offset(self.place().1, to_u64(self.len())).at(path)
+    }
+
+    /// What reads from its file.
+    fn reader(&self, core: &Arc<Core>) -> impl FnOnce(RangedRead) + use<> {
+        let core = Arc::clone(core);
+        let from = match self {
+            Self::L2(block) => Ok((Arc::clone(&block.place.file), Lane::fast(block.device))),
+            Self::L3(place) => Err(Arc::clone(&place.file)),
+        };
+        move |read| match from {
+            Ok((file, lane)) => {
+                let RangedRead { offset, len, buf, tag, more_tags, priority, deadline, done } = read;
+                let op = Op { tag, more_tags, ..Op::read(file, offset, len, buf) };
+                let done = Box::new(move |op: Option<Op>, result| done(op.and_then(|op| op.buf), result));
+                core.io.submit(Request { op, lane, priority, deadline, done });
+            }
+            Err(file) => file.read(&core.io, read),
         }
     }
 
@@ -118,18 +155,18 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(load: Load, from: Source) -> Self {
-        let bytes = from.place().len;
+        let bytes = from.len();
         Self { loads: vec![(load, from)], bytes }
     }
 
     /// Takes a load that begins where the run ends, or gives it back.
     pub(super) fn extend(&mut self, load: Load, from: Source) -> Option<(Load, Source)> {
         let (_, last) = self.loads.last()?;
-        let (last, next) = (last.place(), from.place());
-        if !Arc::ptr_eq(&last.file, &next.file) || last.offset + to_u64(last.len) != next.offset {
+        let (file, offset) = last.place();
+        if (file, offset + to_u64(last.len())) != from.place() {
             return Some((load, from));
         }
-        self.bytes += next.len;
+        self.bytes += from.len();
         self.loads.push((load, from));
         None
     }
@@ -143,18 +180,16 @@ impl Run {
             return load.read(from, buf);
         }
         let Some((first, from)) = self.loads.first() else { return };
-        let (core, place) = (Arc::clone(&first.core), from.place());
-        let mut op = Op::read(Arc::clone(&place.file), place.offset, self.bytes, buf);
+        let (core, offset, len) = (Arc::clone(&first.core), from.place().1, self.bytes);
+        let read = from.reader(&core);
         let tags = || self.loads.iter().map(|(load, _)| load.key.tag());
-        op.tag = tags().min().unwrap_or(0);
-        op.more_tags = tags().max().unwrap_or(0) - op.tag;
-        let (lane, priority, deadline) = (first.lane(from), first.priority, first.deadline);
+        let tag = tags().min().unwrap_or(0);
+        let more_tags = tags().max().unwrap_or(0) - tag;
+        let (priority, deadline) = (first.priority, first.deadline);
         let now = core.config.clock.now();
         self.loads.iter_mut().for_each(|(load, _)| load.asked_at = now);
-        let done = Box::new(move |op: Option<Op>, outcome: Result<()>| {
-            self.arrived(op.and_then(|op| op.buf), &outcome);
-        });
-        core.io.submit(Request { op, lane, priority, deadline, done });
+        let done = Box::new(move |buf, outcome: Result<()>| self.arrived(buf, &outcome));
+        read(RangedRead { offset, len, buf, tag, more_tags, priority, deadline, done });
     }
 
     /// On the I/O thread: hands out what was read.
@@ -167,7 +202,7 @@ impl Run {
         let mut several = Vec::with_capacity(job_blocks.min(self.loads.len()));
         let mut left = self.loads.len();
         for (load, from) in self.loads {
-            let own = buf.as_mut().map(|buf| buf.cut(from.place().len));
+            let own = buf.as_mut().map(|buf| buf.cut(from.len()));
             left -= 1;
             match (own, outcome) {
                 // As one it could not be read: by itself, unless the store is closing.
@@ -227,35 +262,22 @@ impl Load {
         }
     }
 
-    fn lane(&self, from: &Source) -> Lane {
-        match from {
-            Source::L2(block) => Lane::fast(block.device),
-            Source::L3(_) if self.file.is_on_l2() => Lane::Fast,
-            Source::L3(_) => Lane::Slow,
-        }
-    }
-
     fn read(mut self, from: Source, buf: Slot) {
         let core = Arc::clone(&self.core);
         self.asked_at = core.config.clock.now();
-        let place = from.place();
-        if place.len > buf.len() {
+        let len = from.len();
+        if len > buf.len() {
             // Cut for the block's copy on another tier, which was shorter: what is read here is not the same file.
-            let why = format!("{} stored bytes, expected at most {}", place.len, buf.len());
-            let error =
-                Error::new(ErrorKind::Corrupt, "read", why).at_offset(place.offset, to_u64(place.len));
-            let error = error.at(place.file.path());
+            let why = format!("{len} stored bytes, expected at most {}", buf.len());
+            let error = from.at_place(Error::new(ErrorKind::Corrupt, "read", why));
             return self.fail(error);
         }
-        let mut op = Op::read(Arc::clone(&place.file), place.offset, place.len, buf);
-        op.tag = self.key.tag();
-        let (lane, priority, deadline) = (self.lane(&from), self.priority, self.deadline);
-        let done = Box::new(move |op: Option<Op>, result: Result<()>| {
-            let core = Arc::clone(&self.core);
-            let buf = op.and_then(|op| op.buf);
-            core.hand_over(Job::One(Arrived { load: self, from, outcome: result, buf }));
+        let (read, offset, tag) = (from.reader(&core), from.place().1, self.key.tag());
+        let (priority, deadline) = (self.priority, self.deadline);
+        let done = Box::new(move |buf, outcome| {
+            core.hand_over(Job::One(Arrived { load: self, from, outcome, buf }));
         });
-        core.io.submit(Request { op, lane, priority, deadline, done });
+        read(RangedRead { offset, len, buf, tag, more_tags: 0, priority, deadline, done });
     }
 
     /// On a codec thread: opens what arrived, or tries the next place. Returns what L2 may have.
@@ -280,8 +302,7 @@ impl Load {
             return None;
         }
         core.metrics.took(from.tier(), core.config.clock.now().saturating_sub(self.asked_at));
-        let place = from.place();
-        let stored = &buf[..place.len];
+        let stored = &buf[..from.len()];
         let mut opened = open(&core, &self.file, self.key, stored, &mut slot, scratch);
         if from.tier() == TierName::L2 && Mistake::TrustsL2.is_made() {
             opened = Ok(self.file.plain_bytes(u64::from(self.key.block)));
@@ -289,7 +310,7 @@ impl Load {
         match opened {
             Ok(len) => {
                 let on_l2 = self.file.is_on_l2();
-                let (tier, bytes) = (if on_l2 { TierName::L2 } else { from.tier() }, to_u64(place.len));
+                let (tier, bytes) = (if on_l2 { TierName::L2 } else { from.tier() }, to_u64(from.len()));
                 core.metrics.hit(tier, bytes);
                 core.l1.publish(self.key, &self.flight, slot, len);
                 match from {
@@ -309,8 +330,7 @@ impl Load {
             }
             Err(error) => {
                 self.slot = Some(slot);
-                let error = error.at_offset(place.offset, to_u64(place.len)).at(place.file.path());
-                self.next_place(&from, error, buf);
+                self.next_place(&from, from.at_place(error), buf);
                 None
             }
         }

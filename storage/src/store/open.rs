@@ -19,12 +19,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockKind, Header, Kind, MANIFEST_BYTES_MAX, MANIFEST_NAME, Manifest, SealParams, ShardEntry,
 };
+use crate::home::{DirectoryHome, ShardHome};
+use crate::io::Lane;
 use crate::tier::FileNo;
 use crate::units::to_usize;
 
 /// A shard that a manifest named; opened when it is first read.
 pub(super) struct Shard {
-    directory: Arc<Directory>,
+    home: Arc<dyn ShardHome>,
     entry: ShardEntry,
     set: SealParams,
     opened: Mutex<Option<Arc<SealedFile>>>,
@@ -45,7 +47,8 @@ impl Core {
         let directory = Directory::open(location).map_err(|error| {
             error.hint("give the directory of a packed data set; `tierstream pack INPUT OUTPUT` makes one")
         })?;
-        let (file, manifest) = read_manifest(&self.reader(), &directory, &*self.keys)?;
+        let home: Arc<dyn ShardHome> = Arc::new(DirectoryHome::new(directory, Lane::Slow));
+        let (file, manifest) = read_manifest(&self.reader(), &*home, &*self.keys)?;
         if manifest.block_bytes > self.config.block_bytes {
             let why = format!(
                 "blocks of {} bytes, but the store takes {}",
@@ -68,11 +71,10 @@ impl Core {
             .map(|entry| {
                 let number = self.files.intern(entry.file_id());
                 // The same files in another directory: the data set was moved.
-                let known =
-                    shards.get(&number).is_some_and(|shard| shard.directory.path() == directory.path());
+                let known = shards.get(&number).is_some_and(|shard| shard.home.location() == home.location());
                 if !known {
-                    let (directory, entry) = (Arc::clone(&directory), entry.clone());
-                    let shard = Shard { directory, entry, set: params, opened: Mutex::default() };
+                    let (home, entry) = (Arc::clone(&home), entry.clone());
+                    let shard = Shard { home, entry, set: params, opened: Mutex::default() };
                     shards.insert(number, Arc::new(shard));
                 }
                 number
@@ -108,13 +110,8 @@ impl Core {
             return Ok(Arc::clone(file));
         }
         let expected = Expected { id: shard.entry.file_id(), mac: shard.entry.mac };
-        let mut file = SealedFile::open(
-            &self.reader(),
-            &shard.directory,
-            &shard.entry.file,
-            &*self.keys,
-            Some(expected),
-        )?;
+        let mut file =
+            SealedFile::open(&self.reader(), &*shard.home, &shard.entry.file, &*self.keys, Some(expected))?;
         if !shard.describes(file.header()) {
             let why = "the shard is not the one its manifest describes";
             return Err(Error::new(ErrorKind::Corrupt, "open", why).at(file.path()));
@@ -129,7 +126,7 @@ impl Core {
     pub(super) fn open_directories(&self) -> Vec<String> {
         let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<String> =
-            shards.values().map(|shard| shard.directory.path().display().to_string()).collect();
+            shards.values().map(|shard| shard.home.location().display().to_string()).collect();
         found.sort();
         found.dedup();
         found
@@ -175,13 +172,13 @@ impl Core {
     }
 }
 
-/// Opens and authenticates the manifest of the data set in `directory`.
+/// Opens and authenticates the manifest of the data set in `home`.
 pub(super) fn read_manifest(
     reader: &Reader<'_>,
-    directory: &Directory,
+    home: &dyn ShardHome,
     keys: &dyn KeyProvider,
 ) -> Result<(SealedFile, Manifest)> {
-    read_sealed_manifest(reader, directory, MANIFEST_NAME, keys).map_err(|error| {
+    read_sealed_manifest(reader, home, MANIFEST_NAME, keys).map_err(|error| {
         if error.kind() == ErrorKind::Missing
             && error.place().is_some_and(|place| matches!(fs::is_directory(&place.path), Ok(None)))
         {
@@ -194,11 +191,11 @@ pub(super) fn read_manifest(
 /// As [`read_manifest`], for a file of another name.
 pub(super) fn read_sealed_manifest(
     reader: &Reader<'_>,
-    directory: &Directory,
+    home: &dyn ShardHome,
     name: &str,
     keys: &dyn KeyProvider,
 ) -> Result<(SealedFile, Manifest)> {
-    let file = SealedFile::open(reader, directory, name, keys, None)?;
+    let file = SealedFile::open(reader, home, name, keys, None)?;
     let header = file.header();
     let params = &header.params;
     // Uncompressed, so that the file is as long as what is read from it.

@@ -16,7 +16,8 @@ use crate::codec::Dictionary;
 use crate::device::{Directory, fs, sync_directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileId, Kind, MANIFEST_NAME, Manifest, SealParams, SectionType, ShardEntry};
-use crate::io::Priority;
+use crate::home::{DirectoryHome, in_place};
+use crate::io::{Lane, Priority};
 
 /// A data set being written.
 #[derive(Debug)]
@@ -137,8 +138,8 @@ impl<'a> DataSetWriter<'a> {
     /// As the file system says.
     pub fn shard(&self, number: usize) -> Result<SealedWriter<'a>> {
         let params = SealParams { file_id: random_id()?, ..self.params };
-        let (output, name) = (self.context.output(), shard_name(number));
-        let shard = SealedWriter::create(output, &self.directory, &name, params, &*self.keys)?;
+        let upload = in_place(&self.directory, &shard_name(number), Lane::Slow)?;
+        let shard = SealedWriter::create(self.context.output(), upload, params, &*self.keys)?;
         Ok(match &self.dictionary {
             Some(dictionary) => shard.with_dictionary(Arc::clone(dictionary)),
             None => shard,
@@ -185,8 +186,8 @@ impl<'a> DataSetWriter<'a> {
         shards.into_iter().for_each(|SealedShard(entry)| manifest.push(entry));
         let params =
             SealParams { kind: Kind::Manifest, compressed: false, file_id: random_id()?, ..self.params };
-        let mut writer =
-            SealedWriter::create(self.context.output(), &self.directory, MANIFEST_NAME, params, &*self.keys)?;
+        let upload = in_place(&self.directory, MANIFEST_NAME, Lane::Slow)?;
+        let mut writer = SealedWriter::create(self.context.output(), upload, params, &*self.keys)?;
         writer.write(&manifest.encode()?)?;
         writer.finish(manifest.records, Vec::new())?;
 
@@ -280,14 +281,14 @@ pub(super) fn previous_generation(
     if !overwrite {
         return Err(exists(target));
     }
-    let directory = Directory::open(target)?;
+    let home = DirectoryHome::new(Directory::open(target)?, Lane::Slow);
     let reader = Reader {
         io: &context.io,
         arena: &context.arena,
         patience: context.patience,
         priority: Priority::Background,
     };
-    let (file, _) = read_manifest(&reader, &directory, keys)
+    let (file, _) = read_manifest(&reader, &home, keys)
         .map_err(|error| error.hint("only a data set that opens with the same key is overwritten"))?;
     let params = &file.header().params;
     Ok(Some((params.data_set_id, params.generation)))

@@ -20,7 +20,8 @@ use super::write::{SealedWriter, WriteContext};
 use crate::device::{Directory, fs};
 use crate::error::Result;
 use crate::format::{FileId, Kind, Manifest, SealParams};
-use crate::io::Priority;
+use crate::home::{DirectoryHome, in_place};
+use crate::io::{Lane, Priority};
 
 /// What lists of groups are called.
 const LIST_PREFIX: &str = "group-";
@@ -94,8 +95,8 @@ impl<'a> DataSetWriter<'a> {
         let params =
             SealParams { kind: Kind::Manifest, compressed: false, file_id: random_id()?, ..self.params };
         let file = format!("{LIST_PREFIX}{number:05}.tsm");
-        let mut writer =
-            SealedWriter::create(self.context.output(), &self.directory, &file, params, &*self.keys)?;
+        let upload = in_place(&self.directory, &file, Lane::Slow)?;
+        let mut writer = SealedWriter::create(self.context.output(), upload, params, &*self.keys)?;
         writer.write(&list.encode()?)?;
         writer.finish(list.records, Vec::new())?;
         self.directory.sync()
@@ -139,7 +140,7 @@ impl<'a> DataSetWriter<'a> {
 fn found(
     context: &WriteContext,
     keys: &dyn KeyProvider,
-    directory: &Directory,
+    directory: &Arc<Directory>,
     wanted: SealParams,
     token: &serde_json::Value,
 ) -> Option<(SealParams, Groups)> {
@@ -149,12 +150,13 @@ fn found(
         patience: context.patience,
         priority: Priority::Background,
     };
+    let home = DirectoryHome::new(Arc::clone(directory), Lane::Slow);
     let mut of: Option<FileId> = None;
     let mut groups = Groups::new();
     for entry in fs::list(directory.path()).ok()? {
         let Some(name) = entry.name.to_str().filter(|name| name.starts_with(LIST_PREFIX)) else { continue };
         // A list that was cut off by a crash is no list: its group is written again.
-        let Ok((file, list)) = read_sealed_manifest(&reader, directory, name, keys) else { continue };
+        let Ok((file, list)) = read_sealed_manifest(&reader, &home, name, keys) else { continue };
         let params = file.header().params;
         let new = wanted.generation == 1;
         let agrees = (params.cipher, params.generation, params.block_bytes, params.record_align)
@@ -167,7 +169,7 @@ fn found(
         let whole = || {
             list.shards.iter().all(|shard| {
                 let expected = Expected { id: shard.file_id(), mac: shard.mac };
-                SealedFile::open(&reader, directory, &shard.file, keys, Some(expected)).is_ok()
+                SealedFile::open(&reader, &home, &shard.file, keys, Some(expected)).is_ok()
             })
         };
         if let Some(number) = number.filter(|_: &usize| agrees && whole()) {

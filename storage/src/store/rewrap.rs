@@ -19,6 +19,7 @@ use crate::codec::{add_wrap, open_header, remove_wraps};
 use crate::device::{Access, DeviceFile, Directory, fs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{HEADER_BYTES, Header, MANIFEST_NAME};
+use crate::home::DirectoryHome;
 use crate::io::{Lane, Op, Priority};
 use crate::units::to_u64;
 
@@ -195,8 +196,8 @@ impl<'a> Rewrap<'a> {
     /// The shards that the manifest names, shards that lie there beside it, and at last the manifest.
     fn targets(&self, known: &dyn KeyProvider) -> Result<Vec<Target>> {
         let reader = self.reader();
-        let directory = Directory::open(self.path)?;
-        let (_, manifest) = read_manifest(&reader, &directory, known)?;
+        let home = DirectoryHome::new(Directory::open(self.path)?, Lane::Slow);
+        let (_, manifest) = read_manifest(&reader, &home, known)?;
         let mut targets: Vec<Target> = manifest
             .shards
             .iter()
@@ -278,9 +279,9 @@ impl<'a> Rewrap<'a> {
             error
         })?;
         let changed = || {
-            let reader = self.reader();
             let read = || -> Result<Box<[u8; HEADER_BYTES]>> {
-                let bytes = reader.read(&file, 0, HEADER_BYTES)?;
+                let buf = self.context.arena.take(self.context.patience)?;
+                let bytes = self.context.io.read(&file, 0, HEADER_BYTES, buf, Lane::Slow)?;
                 Ok(Box::new(bytes[..HEADER_BYTES].try_into().expect("4096 bytes")))
             };
             let found_bytes = file.size_bytes()?;

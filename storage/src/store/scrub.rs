@@ -18,6 +18,7 @@ use crate::catalog::{CatalogStore, Table};
 use crate::codec::Scratch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, FileId};
+use crate::home::read_at;
 use crate::io::{Lane, Op, Priority};
 use crate::tier::{BlockKey, L2Block, NvmeTier};
 use crate::units::to_u64;
@@ -191,8 +192,7 @@ impl Worker<'_> {
     fn heal(&mut self, key: BlockKey, file: &SealedFile) -> Result<()> {
         let place = file.place(BlockKind::Data, u64::from(key.block))?;
         let buf = self.core.io_arena.take(self.core.config.patience)?;
-        let op = Op::read(place.file.clone(), place.offset, place.len, buf);
-        let read = self.read(op, Lane::Slow);
+        let read = read_at(&*place.file, &self.core.io, (place.offset, place.len), buf, Priority::Background);
         let buf = match read.and_then(|buf| self.open(file, key, &buf[..place.len]).map(|()| buf)) {
             Ok(buf) => buf,
             Err(error) if is_closed(&error) => return Err(error),

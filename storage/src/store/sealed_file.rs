@@ -8,10 +8,9 @@ use tierstream_crypto::{KeyProvider, MAC_BYTES};
 use super::index;
 use super::stream::Reader;
 use crate::codec::{BlockCodec, Dictionary, SealedHeader, open_header};
-use crate::device::{Access, DeviceFile, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, FileId, HEADER_BYTES, Header, Index, plain_bytes};
-use crate::tier::SealedPlace;
+use crate::home::{ShardFile, ShardHome};
 use crate::units::{ALIGN_BYTES, to_u64, to_usize};
 
 const SECTOR: u64 = ALIGN_BYTES as u64;
@@ -23,10 +22,18 @@ pub(super) struct Expected {
     pub(super) mac: [u8; MAC_BYTES],
 }
 
+/// Where stored bytes of a sealed file lie.
+#[derive(Clone, Debug)]
+pub(super) struct ShardPlace {
+    pub(super) file: Arc<dyn ShardFile>,
+    pub(super) offset: u64,
+    pub(super) len: usize,
+}
+
 /// A sealed file that was authenticated up to its header, and to its block table where it has one.
 #[derive(Debug)]
 pub(super) struct SealedFile {
-    file: Arc<DeviceFile>,
+    file: Arc<dyn ShardFile>,
     sealed: SealedHeader,
     codec: BlockCodec,
     // Ends of the stored blocks in sectors behind the header, for files whose blocks vary in length.
@@ -37,25 +44,25 @@ pub(super) struct SealedFile {
 }
 
 impl SealedFile {
-    /// Opens and authenticates `name` in `directory`.
+    /// Opens and authenticates `name` in `home`.
     ///
     /// # Errors
     /// `Corrupt` when it is damaged, cut short, or another file than `expected`; `Missing` without its key; else as the
     /// file system says.
     pub(super) fn open(
         reader: &Reader<'_>,
-        directory: &Directory,
+        home: &dyn ShardHome,
         name: &str,
         provider: &dyn KeyProvider,
         expected: Option<Expected>,
     ) -> Result<Self> {
-        let file = DeviceFile::open(directory, name, Access::Read)?;
+        let file = home.open(name)?;
         Self::of_file(reader, Arc::clone(&file), provider, expected).map_err(|error| error.at(file.path()))
     }
 
     fn of_file(
         reader: &Reader<'_>,
-        file: Arc<DeviceFile>,
+        file: Arc<dyn ShardFile>,
         provider: &dyn KeyProvider,
         expected: Option<Expected>,
     ) -> Result<Self> {
@@ -63,7 +70,7 @@ impl SealedFile {
         if found_bytes < to_u64(HEADER_BYTES) {
             return Err(truncated(to_u64(HEADER_BYTES), found_bytes));
         }
-        let bytes = reader.read(&file, 0, HEADER_BYTES)?;
+        let bytes = reader.read(&*file, 0, HEADER_BYTES)?;
         let sealed = open_header(bytes[..HEADER_BYTES].try_into().expect("4096 bytes"), provider)?;
         drop(bytes);
         let header = &sealed.header;
@@ -115,8 +122,8 @@ impl SealedFile {
 
     /// The open file.
     #[must_use]
-    pub(super) fn device_file(&self) -> &Arc<DeviceFile> {
-        &self.file
+    pub(super) fn file(&self) -> &dyn ShardFile {
+        &*self.file
     }
 
     /// The header, authenticated.
@@ -177,7 +184,7 @@ impl SealedFile {
     ///
     /// # Errors
     /// `Misuse` when there is no such block.
-    pub(super) fn place(&self, kind: BlockKind, number: u64) -> Result<SealedPlace> {
+    pub(super) fn place(&self, kind: BlockKind, number: u64) -> Result<ShardPlace> {
         let header = self.header();
         let count = match kind {
             BlockKind::Data => header.block_count(),
@@ -199,7 +206,7 @@ impl SealedFile {
                 (to_u64(HEADER_BYTES) + start, to_usize(end(number) - start))
             }
         };
-        Ok(SealedPlace { file: Arc::clone(&self.file), offset, len })
+        Ok(ShardPlace { file: Arc::clone(&self.file), offset, len })
     }
 }
 

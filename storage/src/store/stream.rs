@@ -6,21 +6,20 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sealed_file::SealedFile;
+use super::sealed_file::{SealedFile, ShardPlace};
 use crate::buf::{Arena, Slot};
 use crate::codec::Scratch;
-use crate::device::DeviceFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BlockKind;
+use crate::home::{RangedRead, ShardFile, Transferred, read_at};
 use crate::host::channel::{Receiver, bounded};
-use crate::io::{IoService, Lane, Op, Priority, Request};
-use crate::tier::SealedPlace;
+use crate::io::{IoService, Priority};
 use crate::units::to_usize;
 
 /// Blocks in flight for one stream: enough to keep a disk's head moving forward.
 const WINDOW: usize = 4;
 
-/// What it takes to read from L3.
+/// What it takes to read sealed files.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     pub(super) io: &'a IoService,
@@ -33,27 +32,28 @@ type Answer = Result<Slot>;
 
 impl Reader<'_> {
     /// Reads `len` bytes at `offset` and waits for them.
-    pub(super) fn read(&self, file: &Arc<DeviceFile>, offset: u64, len: usize) -> Result<Slot> {
-        self.io.read(file, offset, len, self.arena.take(self.patience)?, Lane::Slow)
+    pub(super) fn read(&self, file: &dyn ShardFile, offset: u64, len: usize) -> Result<Slot> {
+        read_at(file, self.io, (offset, len), self.arena.take(self.patience)?, self.priority)
     }
 
-    fn start(&self, place: &SealedPlace) -> Result<Receiver<Answer>> {
+    fn start(&self, place: &ShardPlace) -> Result<Receiver<Answer>> {
         let buf = self.arena.take(self.patience)?;
         if place.len > buf.len() {
             let why = format!("block of {} bytes, but buffers have {}", place.len, buf.len());
             return Err(Error::new(ErrorKind::Misuse, "read", why).at(place.file.path()));
         }
         let (send, receive) = bounded(1);
-        let done = Box::new(move |op: Option<Op>, result: Result<()>| {
-            let answer = result.and_then(|()| {
-                op.and_then(|op| op.buf)
-                    .ok_or_else(|| Error::new(ErrorKind::Closed, "read", "the engine broke down"))
-            });
+        let done: Transferred = Box::new(move |buf, result| {
+            let broken = || Error::new(ErrorKind::Closed, "read", "the engine broke down");
+            let answer = result.and_then(|()| buf.ok_or_else(broken));
             // The stream may have been given up; the buffer then goes back here.
             drop(send.send(answer));
         });
-        let op = Op::read(Arc::clone(&place.file), place.offset, place.len, buf);
-        self.io.submit(Request { op, lane: Lane::Slow, priority: self.priority, deadline: 0, done });
+        let (offset, len, priority) = (place.offset, place.len, self.priority);
+        place.file.read(
+            self.io,
+            RangedRead { offset, len, buf, tag: 0, more_tags: 0, priority, deadline: 0, done },
+        );
         Ok(receive)
     }
 
@@ -82,7 +82,7 @@ impl Reader<'_> {
         blocks: Range<u64>,
         mut use_block: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let mut flights: VecDeque<(u64, SealedPlace, Receiver<Answer>)> = VecDeque::with_capacity(WINDOW);
+        let mut flights: VecDeque<(u64, ShardPlace, Receiver<Answer>)> = VecDeque::with_capacity(WINDOW);
         let mut next = blocks.start;
         while next < blocks.end || !flights.is_empty() {
             while next < blocks.end && flights.len() < WINDOW {

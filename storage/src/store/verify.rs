@@ -12,11 +12,12 @@ use super::sealed_file::{Expected, SealedFile};
 use super::stream::Reader;
 use super::write::WriteContext;
 use crate::codec::Scratch;
-use crate::device::{Directory, fs};
+use crate::device::Directory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, Manifest, ShardEntry};
+use crate::home::{DirectoryHome, ShardHome};
 use crate::host::pause;
-use crate::io::Priority;
+use crate::io::{Lane, Priority};
 use crate::tier::Throttle;
 use crate::units::{to_u64, to_usize};
 
@@ -112,14 +113,14 @@ pub(super) fn check(
     threads: usize,
     progress: &VerifyProgress,
 ) -> Result<VerifyReport> {
-    let directory = Directory::open(path)?;
-    let (manifest_file, manifest) = read_manifest(reader, &directory, keys)?;
+    let home = DirectoryHome::new(Directory::open(path)?, Lane::Slow);
+    let (manifest_file, manifest) = read_manifest(reader, &home, keys)?;
     let tally = Tally::default();
     tally.damaged_slots(&manifest_file);
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some(entry) = manifest.shards.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = verify_shard(reader, &directory, keys, entry, progress, &tally) {
+            if let Err(error) = verify_shard(reader, &home, keys, entry, progress, &tally) {
                 tally.errors.note(error);
             }
             if progress.stop.load(Ordering::Relaxed) {
@@ -136,7 +137,7 @@ pub(super) fn check(
     if progress.stop.load(Ordering::Relaxed) {
         return Err(Error::new(ErrorKind::Interrupted, "verify", "stopped before the end").at(path));
     }
-    unlisted_files(path, &manifest, &tally)?;
+    unlisted_files(&home, &manifest, &tally)?;
     let (errors, error_count) = tally.errors.into_parts();
     Ok(VerifyReport {
         shards: manifest.shards.len(),
@@ -151,14 +152,14 @@ pub(super) fn check(
 
 fn verify_shard(
     reader: &Reader<'_>,
-    directory: &Directory,
+    home: &dyn ShardHome,
     keys: &dyn KeyProvider,
     entry: &ShardEntry,
     progress: &VerifyProgress,
     tally: &Tally,
 ) -> Result<()> {
     let expected = Expected { id: entry.file_id(), mac: entry.mac };
-    let file = SealedFile::open(reader, directory, &entry.file, keys, Some(expected))?;
+    let file = SealedFile::open(reader, home, &entry.file, keys, Some(expected))?;
     check_file(reader, &file, progress, tally)
 }
 
@@ -199,13 +200,12 @@ pub(super) fn check_file(
 }
 
 /// A sealed file that no manifest names was put there by somebody else, or left by an older pack.
-fn unlisted_files(path: &Path, manifest: &Manifest, tally: &Tally) -> Result<()> {
-    for entry in fs::list(path)? {
-        let name = entry.name;
-        let listed = manifest.shards.iter().any(|shard| name.to_str() == Some(&shard.file));
-        if name.to_str().is_some_and(|name| name.ends_with(".tss")) && !listed {
+fn unlisted_files(home: &dyn ShardHome, manifest: &Manifest, tally: &Tally) -> Result<()> {
+    for name in home.list()? {
+        let listed = manifest.shards.iter().any(|shard| name == shard.file);
+        if name.ends_with(".tss") && !listed {
             let error = Error::new(ErrorKind::Corrupt, "verify", "this shard is not in the manifest");
-            tally.errors.note(error.at(&path.join(&name)).hint("it is never read; remove it"));
+            tally.errors.note(error.at(&home.location().join(&name)).hint("it is never read; remove it"));
         }
     }
     Ok(())

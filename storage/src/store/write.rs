@@ -10,13 +10,13 @@ use tierstream_crypto::{KeyProvider, MAC_BYTES};
 
 use crate::buf::{Arena, HeapAllocator, Slot};
 use crate::codec::{BlockCodec, Dictionary, FinalSizes, Scratch, Sealer, seal_header};
-use crate::device::{Access, DeviceFile, Directory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BlockKind, FileId, HEADER_BYTES, Index, PAYLOAD_BYTES_MAX, SealParams, SectionType, capacity,
 };
+use crate::home::{Transferred, Upload};
 use crate::host::channel::{Receiver, Sender, unbounded};
-use crate::io::{EngineReport, IoService, Lane, Op, Priority, Request, ServiceConfig};
+use crate::io::{EngineReport, IoService, ServiceConfig};
 use crate::units::{ALIGN_BYTES, to_u64, to_usize};
 
 /// Buffers of a writing context for each writer: one being filled, the others on their way.
@@ -67,31 +67,30 @@ impl WriteContext {
     }
 
     pub(super) fn output(&self) -> Output<'_> {
-        Output { io: &self.io, arena: &self.arena, patience: self.patience, lane: Lane::Slow }
+        Output { io: &self.io, arena: &self.arena, patience: self.patience }
     }
 }
 
-/// What it takes to write, and in whose queue.
+/// What it takes to write.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output<'a> {
     pub(super) io: &'a IoService,
     pub(super) arena: &'a Arc<Arena>,
     pub(super) patience: Duration,
-    pub(super) lane: Lane,
 }
 
 /// Writes of one file behind the caller's back; memory is bounded by the arena.
 #[derive(Debug)]
 pub(super) struct WriteBehind<'a> {
     output: Output<'a>,
-    file: Arc<DeviceFile>,
+    upload: Arc<dyn Upload>,
     written: (Sender<Result<()>>, Receiver<Result<()>>),
     in_flight: usize,
 }
 
 impl<'a> WriteBehind<'a> {
-    pub(super) fn new(output: Output<'a>, file: Arc<DeviceFile>) -> Self {
-        Self { output, file, written: unbounded(), in_flight: 0 }
+    pub(super) fn new(output: Output<'a>, upload: Arc<dyn Upload>) -> Self {
+        Self { output, upload, written: unbounded(), in_flight: 0 }
     }
 
     /// A buffer to fill.
@@ -110,11 +109,8 @@ impl<'a> WriteBehind<'a> {
         }
         let send = self.written.0.clone();
         // The buffer goes back to the arena here; the writer may be gone after an error.
-        let done = Box::new(move |_, result| drop(send.send(result)));
-        let op = Op::write(Arc::clone(&self.file), offset, len, block);
-        let lane = self.output.lane;
-        let request = Request { op, lane, priority: Priority::Background, deadline: offset, done };
-        self.output.io.submit(request);
+        let done: Transferred = Box::new(move |_, result| drop(send.send(result)));
+        self.upload.write(self.output.io, block, offset, len, done);
         self.in_flight += 1;
         Ok(())
     }
@@ -132,14 +128,13 @@ impl<'a> WriteBehind<'a> {
         Ok(())
     }
 
-    /// Waits for all writes and makes them durable.
+    /// Waits for all writes and publishes the file, durably.
     ///
     /// # Errors
-    /// As [`WriteBehind::wait`], and of the sync; the file is then not to be trusted, whatever a later sync says.
-    pub(super) fn sync(mut self) -> Result<()> {
+    /// As [`WriteBehind::wait`] and [`Upload::publish`]; the file is then not to be trusted, whatever a later try says.
+    pub(super) fn publish(mut self) -> Result<()> {
         self.wait()?;
-        let sync = Op::sync(Arc::clone(&self.file));
-        self.output.io.run(sync, self.output.lane, Priority::Background).map(drop)
+        self.upload.publish(self.output.io)
     }
 }
 
@@ -157,7 +152,7 @@ pub(super) struct Finished {
 #[derive(Debug)]
 pub struct SealedWriter<'a> {
     behind: WriteBehind<'a>,
-    file: Arc<DeviceFile>,
+    upload: Arc<dyn Upload>,
     params: SealParams,
     sealer: Sealer,
     codec: BlockCodec,
@@ -174,14 +169,13 @@ pub struct SealedWriter<'a> {
 }
 
 impl<'a> SealedWriter<'a> {
-    /// Creates `name` in `directory`.
+    /// Begins the file that `upload` will publish.
     ///
     /// # Errors
-    /// `Misuse` for parameters out of range or a name that exists, else as the file system says.
+    /// `Misuse` for parameters out of range, `Full` without memory.
     pub(super) fn create(
         output: Output<'a>,
-        directory: &Directory,
-        name: &str,
+        upload: Arc<dyn Upload>,
         params: SealParams,
         keys: &dyn KeyProvider,
     ) -> Result<Self> {
@@ -191,10 +185,9 @@ impl<'a> SealedWriter<'a> {
             to_usize(u64::from(params.block_bytes)) <= output.arena.slot_bytes(),
             "blocks fit the buffers"
         );
-        let file = DeviceFile::open(directory, name, Access::CreateNew)?;
         Ok(Self {
-            behind: WriteBehind::new(output, Arc::clone(&file)),
-            file,
+            behind: WriteBehind::new(output, Arc::clone(&upload)),
+            upload,
             params,
             sealer,
             codec,
@@ -246,7 +239,7 @@ impl<'a> SealedWriter<'a> {
         if self.payload_bytes > PAYLOAD_BYTES_MAX {
             let why = format!("payload beyond {PAYLOAD_BYTES_MAX} bytes");
             return Err(Error::new(ErrorKind::Misuse, "write", why)
-                .at(self.file.path())
+                .at(self.upload.path())
                 .hint("lower --shard-mib"));
         }
         self.append(bytes)
@@ -286,7 +279,7 @@ impl<'a> SealedWriter<'a> {
         Ok(())
     }
 
-    /// Writes the last block, the index with `sections`, and the header, and makes all of it durable.
+    /// Writes the last block, the index with `sections`, and the header, and publishes the file, durably.
     ///
     /// # Errors
     /// As [`SealedWriter::write`].
@@ -321,7 +314,7 @@ impl<'a> SealedWriter<'a> {
         let mut block = self.behind.buffer()?;
         block[..HEADER_BYTES].copy_from_slice(&bytes[..]);
         self.behind.submit(block, 0, HEADER_BYTES)?;
-        self.behind.sync()?;
+        self.behind.publish()?;
         Ok(Finished {
             mac,
             file_id: self.params.file_id,

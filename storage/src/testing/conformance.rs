@@ -2,6 +2,8 @@
 
 mod catalog;
 mod engine;
+mod home;
 
 pub use catalog::catalog_store;
 pub use engine::{io_engine, io_engine_in};
+pub use home::shard_home;

@@ -4,6 +4,7 @@
 //! Behind the feature `testing`; never in a shipped binary.
 
 mod allocations;
+mod bucket;
 pub mod conformance;
 mod faults;
 mod image;
@@ -12,6 +13,7 @@ mod say;
 pub mod sim;
 
 pub use allocations::Allocations;
+pub use bucket::Bucket;
 pub use faults::{Deaths, FaultEngine, FaultPlan};
 pub use image::{ImageBlock, SealedImage};
 pub use random::Random;

@@ -1,30 +1,27 @@
-//! The object files of one tier: a directory in which a final name means that the file is whole and durable.
+//! The object files of one tier: a home in which a name means that the file is whole and durable.
 //!
-//! A file is written as `ID.partial`, synced, renamed to `ID.tso`, and the directory synced. `ID` is the file's id in
-//! hexadecimal: names of objects are inside the files, sealed.
+//! A file is `ID.tso`, where `ID` is the file's id in hexadecimal: names of objects are inside the files, sealed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::device::{Access, DeviceFile, Directory, fs};
+use crate::device::{Directory, fs};
 use crate::error::{ErrorKind, Result};
 use crate::format::FileId;
-use crate::host::Mistake;
-use crate::io::Lane;
+use crate::home::{DirectoryHome, ShardHome, Upload};
+use crate::io::{IoService, Lane};
 
 const SUBDIRECTORY: &str = "objects";
 const SUFFIX: &str = ".tso";
-const PARTIAL: &str = ".partial";
 /// Says that there are objects here which the catalog has not been told of.
 const BEHIND: &str = "unrecorded";
 
 /// The object files of L2 or L3.
 #[derive(Debug)]
 pub(super) struct Area {
-    pub(super) directory: Arc<Directory>,
-    pub(super) lane: Lane,
+    pub(super) home: Arc<dyn ShardHome>,
     // Files that were to be removed and could not be.
     stayed: Mutex<BTreeSet<FileId>>,
     // What a failed put left was removed, but not durably yet.
@@ -43,8 +40,8 @@ pub(super) struct Scan {
 }
 
 impl Area {
-    /// The area below `parent`, which must exist.
-    pub(super) fn open(parent: &Path, lane: Lane) -> Result<Self> {
+    /// The area in a directory below `parent`, which must exist.
+    pub(super) fn below(parent: &Path, lane: Lane) -> Result<Self> {
         // Names the parent's own error first: a device that is not mounted must not be made up for.
         Directory::open(parent)?;
         let path = parent.join(SUBDIRECTORY);
@@ -53,12 +50,12 @@ impl Area {
         }
         // Every time: whoever made it may have died before it was durable.
         fs::sync_directory(parent)?;
-        Ok(Self {
-            directory: Directory::open(&path)?,
-            lane,
-            stayed: Mutex::default(),
-            discarded: AtomicBool::new(false),
-        })
+        Ok(Self::new(Arc::new(DirectoryHome::new(Directory::open(&path)?, lane))))
+    }
+
+    /// The area that `home` is.
+    pub(super) fn new(home: Arc<dyn ShardHome>) -> Self {
+        Self { home, stayed: Mutex::default(), discarded: AtomicBool::new(false) }
     }
 
     /// Where object files of the tier at `parent` lie.
@@ -70,24 +67,15 @@ impl Area {
         format!("{id}{SUFFIX}")
     }
 
-    pub(super) fn partial_name(id: FileId) -> String {
-        format!("{id}{PARTIAL}")
-    }
-
-    /// Gives a file that was written and synced its final name, and makes that durable.
-    pub(super) fn publish(&self, id: FileId) -> Result<()> {
-        let path = self.directory.path();
-        fs::rename(&path.join(Self::partial_name(id)), &path.join(Self::final_name(id)))?;
-        if Mistake::AcknowledgesEarly.is_made() {
-            return Ok(());
-        }
-        self.sync()
+    /// Begins the file of `id`.
+    pub(super) fn begin(&self, id: FileId) -> Result<Arc<dyn Upload>> {
+        self.home.begin(&Self::final_name(id))
     }
 
     /// Makes the names durable, and what is gone.
     pub(super) fn sync(&self) -> Result<()> {
         let discarded = self.discarded.swap(false, Ordering::SeqCst);
-        self.directory.sync().inspect_err(|_| {
+        self.home.settle().inspect_err(|_| {
             self.discarded.fetch_or(discarded, Ordering::SeqCst);
         })
     }
@@ -127,31 +115,23 @@ impl Area {
 
     /// Removes what a failed write left behind, whichever name it has got to.
     pub(super) fn discard(&self, id: FileId) {
-        // The next opening removes it, if it stays.
-        drop(self.remove_name(&Self::partial_name(id)));
         self.remove(id);
         self.discarded.store(true, Ordering::SeqCst);
     }
 
     fn remove_name(&self, name: &str) -> Result<()> {
-        let path = self.directory.path().join(name);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::Missing => {
-                tracing::warn!(path = %path.display(), %error, "an object file that is not needed stays");
-                Err(error)
-            }
-            _ => Ok(()),
-        }
+        self.home.remove(name).inspect_err(|error| {
+            tracing::warn!(name, %error, "an object file that is not needed stays");
+        })
     }
 
     /// Leaves a mark, durably, that the catalog has not been told of what is acknowledged from now on.
-    pub(super) fn mark_behind(&self) -> Result<()> {
-        match DeviceFile::open(&self.directory, BEHIND, Access::CreateNew) {
-            Err(error) if error.kind() != ErrorKind::Misuse => return Err(error),
+    pub(super) fn mark_behind(&self, io: &IoService) -> Result<()> {
+        match self.home.begin(BEHIND)?.publish(io) {
             // It is there already, but perhaps not durable.
-            _ => {}
+            Err(error) if error.kind() == ErrorKind::Misuse => self.sync(),
+            marked => marked,
         }
-        self.directory.sync()
     }
 
     /// The catalog knows everything again. A mark that stays makes the next opening more careful than it need be.
@@ -162,19 +142,15 @@ impl Area {
     /// Lists the final names and removes what has none. What is listed and what is gone is durable then: a name that was
     /// seen must not vanish, nor one that was removed come back, once others were removed for it.
     pub(super) fn scan(&self) -> Result<Scan> {
-        let mut scan = Scan::default();
-        for entry in fs::list(self.directory.path())? {
-            let Some(name) = entry.name.to_str().filter(|_| !entry.is_directory) else { continue };
+        let is_ours = |name: &str| name.strip_suffix(SUFFIX).and_then(parse_id).is_some() || name == BEHIND;
+        let mut scan = Scan { removed: self.home.clean_up(&is_ours)?, ..Scan::default() };
+        for name in self.home.list()? {
             if let Some(id) = name.strip_suffix(SUFFIX).and_then(parse_id) {
                 scan.files.insert(id);
-            } else if name.strip_suffix(PARTIAL).and_then(parse_id).is_some() {
-                fs::remove_file(&self.directory.path().join(name))?;
-                scan.removed += 1;
-            } else if name == BEHIND {
-                scan.behind = true;
             }
+            scan.behind |= name == BEHIND;
         }
-        self.directory.sync()?;
+        self.sync()?;
         Ok(scan)
     }
 }
@@ -191,29 +167,33 @@ fn parse_id(text: &str) -> Option<FileId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::ServiceConfig;
 
     #[test]
     fn names_are_ids_and_what_is_unfinished_goes() {
         let dir = tempfile::tempdir().unwrap();
-        let area = Area::open(dir.path(), Lane::Fast).unwrap();
+        let area = Area::below(dir.path(), Lane::Fast).unwrap();
+        let io = IoService::start(&ServiceConfig::default(), None).unwrap();
         let id = FileId([0xa7; 16]);
         assert_eq!(parse_id(&id.to_string()), Some(id));
         assert_eq!(parse_id(&id.to_string().to_uppercase()), None);
-        let path = |name: &str| area.directory.path().join(name);
-        for name in [Area::partial_name(id), "notes.partial".to_owned(), "README".to_owned()] {
-            std::fs::write(path(&name), b"x").unwrap();
+        let path = |name: &str| area.home.location().join(name);
+        let partial = format!("{id}.tso.partial");
+        for name in [&partial, "notes.partial", "README"] {
+            std::fs::write(path(name), b"x").unwrap();
         }
         let scan = area.scan().unwrap();
         assert_eq!((scan.files.len(), scan.removed), (0, 1));
-        assert!(!path(&Area::partial_name(id)).exists() && path("notes.partial").exists());
-        std::fs::write(path(&Area::partial_name(id)), b"x").unwrap();
-        area.publish(id).unwrap();
+        assert!(!path(&partial).exists() && path("notes.partial").exists());
+        area.begin(id).unwrap().publish(&io).unwrap();
         assert_eq!(area.scan().unwrap().files.into_iter().collect::<Vec<_>>(), [id]);
+        assert!(!area.may_find_refused());
         area.remove(id);
         area.discard(id);
-        assert!(area.scan().unwrap().files.is_empty());
+        assert!(area.may_find_refused());
+        assert!(area.scan().unwrap().files.is_empty() && !area.may_find_refused());
         for _ in 0..2 {
-            area.mark_behind().unwrap();
+            area.mark_behind(&io).unwrap();
             assert!(area.scan().unwrap().behind);
         }
         area.clear_behind();

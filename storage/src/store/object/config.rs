@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tierstream_crypto::Cipher;
+
+use crate::home::ShardHome;
 
 /// Who moves dirty objects to L3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,9 @@ pub enum DrainMode {
 pub struct ObjectConfig {
     /// An existing directory on L3; objects live in its subdirectory `objects`.
     pub l3: PathBuf,
+    /// Another home for them than that directory: an object store, say. The catalog is then kept on L2, which there must
+    /// be.
+    pub home: Option<Arc<dyn ShardHome>>,
     /// What objects may use of L2, besides its blocks: at most this much is dirty.
     pub l2_bytes: u64,
     /// How they are sealed.
@@ -38,6 +44,7 @@ impl ObjectConfig {
     pub fn new(l3: PathBuf, l2_bytes: u64) -> Self {
         Self {
             l3,
+            home: None,
             l2_bytes,
             cipher: Cipher::Sm4Gcm,
             compressed: false,

@@ -7,7 +7,6 @@ use super::objects::{Objects, State};
 use super::record::Record;
 use super::report::Drained;
 use crate::codec::{Scratch, open_header};
-use crate::device::{Access, DeviceFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlockKind, HEADER_BYTES, plain_bytes};
 use crate::io::Priority;
@@ -88,9 +87,8 @@ impl Core {
         let reader = Reader { priority: Priority::Background, ..self.reader() };
         let expected = Expected { id: record.file_id, mac: record.mac };
         let from = Area::final_name(record.file_id);
-        let file = SealedFile::open(&reader, &l2.directory, &from, &*self.keys, Some(expected))?;
-        let copied = self.copy(objects, &reader, &file).and_then(|()| objects.l3.publish(record.file_id));
-        copied.inspect_err(|_| objects.l3.discard(record.file_id))?;
+        let file = SealedFile::open(&reader, &*l2.home, &from, &*self.keys, Some(expected))?;
+        self.copy(objects, &reader, &file).inspect_err(|_| objects.l3.discard(record.file_id))?;
         let order = objects.order();
         let current = objects.update(name, record.version, |record| record.on_l3 = true)?;
         if current.is_some() {
@@ -105,12 +103,11 @@ impl Core {
         Ok(record.file_bytes)
     }
 
-    /// Copies the sealed bytes, each block authenticated on the way: what is marked clean is right on L3.
+    /// Copies the sealed bytes, each block authenticated on the way, and publishes them: what is marked clean is right on L3.
     fn copy(&self, objects: &Objects, reader: &Reader<'_>, file: &SealedFile) -> Result<()> {
         let header = file.header();
-        let name = Area::partial_name(header.params.file_id);
-        let to = DeviceFile::open(&objects.l3.directory, &name, Access::CreateNew)?;
-        let mut behind = WriteBehind::new(self.output(objects, &objects.l3), to);
+        let upload = objects.l3.begin(header.params.file_id)?;
+        let mut behind = WriteBehind::new(self.output(objects), upload);
         let mut scratch = Scratch::new()?;
         let mut plain = vec![0; header.block_slot_bytes()];
         // Of writing to L3: the reader would put it down to the block of L2 that it had just read.
@@ -135,7 +132,7 @@ impl Core {
                 None => read?,
             }
         }
-        let bytes = reader.read(file.device_file(), 0, HEADER_BYTES)?;
+        let bytes = reader.read(file.file(), 0, HEADER_BYTES)?;
         // Read anew, so that it is checked anew: L3's copy is about to be the only one.
         let again = open_header(bytes[..HEADER_BYTES].try_into().expect("4096 bytes"), &*self.keys)?;
         if again.mac != *file.mac() {
@@ -145,7 +142,7 @@ impl Core {
         block[..HEADER_BYTES].copy_from_slice(&bytes[..HEADER_BYTES]);
         drop(bytes);
         behind.submit(block, 0, HEADER_BYTES)?;
-        behind.sync()
+        behind.publish()
     }
 
     /// Drains until nothing is dirty; what was set aside is tried again.
@@ -201,7 +198,7 @@ impl Objects {
 
     /// Whether an error is of reading what lies on L2.
     fn is_of_l2(&self, error: &Error) -> bool {
-        let l2 = self.l2.as_ref().map(|l2| l2.directory.path());
+        let l2 = self.l2.as_ref().map(|l2| l2.home.location());
         l2.is_some_and(|l2| error.place().is_some_and(|place| place.path.starts_with(l2)))
     }
 

@@ -358,8 +358,8 @@ impl Core {
         let l2 = objects.l2.as_ref().filter(|_| record.on_l2);
         let expected = Expected { id: record.file_id, mac: record.mac };
         let name = Area::final_name(record.file_id);
-        let directory = &l2.unwrap_or(&objects.l3).directory;
-        let file = SealedFile::open(&self.reader(), directory, &name, &*self.keys, Some(expected))?;
+        let home = &*l2.unwrap_or(&objects.l3).home;
+        let file = SealedFile::open(&self.reader(), home, &name, &*self.keys, Some(expected))?;
         Ok(if l2.is_some() { file.on_l2() } else { file })
     }
 

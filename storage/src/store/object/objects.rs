@@ -20,7 +20,7 @@ use crate::device::fs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{FileId, capacity};
 use crate::host::Monitor;
-use crate::io::Lane;
+use crate::io::{IoService, Lane};
 use crate::store::StoreConfig;
 use crate::store::sealed_file::SealedFile;
 use crate::tier::{Admission, FileNo, Ledger};
@@ -132,25 +132,30 @@ impl Objects {
         l2_catalog: Option<Arc<dyn CatalogStore>>,
         rebuilt: Option<String>,
     ) -> Result<Self> {
-        let l3 = Area::open(&config.l3, Lane::Slow).map_err(|error| {
-            error.hint(format!("give an existing directory for objects: mkdir -p {}", config.l3.display()))
-        })?;
-        let lock = match fs::lock(l3.directory.path()) {
-            Ok(lock) => Some(lock),
-            Err(error) if error.kind() == ErrorKind::Retry => {
-                return Err(error.hint("another process has these objects open: wait for it to end"));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the objects' directory cannot be locked");
-                None
-            }
+        let l3 = match &config.home {
+            Some(home) => Area::new(Arc::clone(home)),
+            None => Area::below(&config.l3, Lane::Slow).map_err(|error| {
+                let hint =
+                    format!("give an existing directory for objects: mkdir -p {}", config.l3.display());
+                error.hint(hint)
+            })?,
         };
+        let lock = l3
+            .home
+            .lock()
+            .map_err(|error| error.hint("another process has these objects open: wait for it to end"))?;
         let mut recovery = RecoveryReport { catalog_rebuilt: rebuilt, ..RecoveryReport::default() };
-        let l2 = store.l2.first().map(|l2| Area::open(&l2.path, Lane::Fast)).transpose()?;
+        let l2 = store.l2.first().map(|l2| Area::below(&l2.path, Lane::Fast)).transpose()?;
         let catalog = match l2_catalog {
             Some(catalog) => catalog,
+            None if config.home.is_some() => {
+                let why = "without L2 there is no directory for the catalog of these objects";
+                return Err(
+                    Error::new(ErrorKind::Misuse, "open", why).hint("give a directory of L2 (--l2 DIR)")
+                );
+            }
             None => {
-                let (catalog, rebuilt) = catalog::open_or_rebuild(store.catalog, l3.directory.path())?;
+                let (catalog, rebuilt) = catalog::open_or_rebuild(store.catalog, l3.home.location())?;
                 recovery.catalog_rebuilt = rebuilt;
                 catalog
             }
@@ -310,7 +315,7 @@ impl Objects {
     ///
     /// # Errors
     /// As the catalog says; then the file is not current, and is to be discarded.
-    pub(super) fn commit(&self, name: &str, record: Record) -> Result<()> {
+    pub(super) fn commit(&self, io: &IoService, name: &str, record: Record) -> Result<()> {
         let order = self.order();
         let (known, reads) = {
             let state = self.lock();
@@ -332,7 +337,7 @@ impl Objects {
                 return Err(error);
             }
             // The file says what it is, but the next opening must know that the catalog does not.
-            self.l3.mark_behind()?;
+            self.l3.mark_behind(io)?;
         }
         let mut state = self.lock();
         let mut superseded = Vec::new();

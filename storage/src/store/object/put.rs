@@ -105,7 +105,7 @@ impl Core {
         }
         let record = self.write_file(objects, &objects.l3, &draft).map_err(Failed::into_error)?;
         let record = Record { on_l3: true, ..record };
-        objects.commit(name, record).inspect_err(|_| objects.l3.discard(record.file_id))?;
+        objects.commit(&self.io, name, record).inspect_err(|_| objects.l3.discard(record.file_id))?;
         Ok(PutReport { version, file_bytes: record.file_bytes, on_l3: true })
     }
 
@@ -119,7 +119,7 @@ impl Core {
             return Err(Failed::Device(Error::new(ErrorKind::Full, "put", "there is no L2")));
         };
         let record = Record { on_l2: true, ..self.write_file(objects, l2, draft)? };
-        objects.commit(name, record).map_err(|error| {
+        objects.commit(&self.io, name, record).map_err(|error| {
             l2.discard(record.file_id);
             Failed::Device(error)
         })?;
@@ -134,10 +134,7 @@ impl Core {
         draft: &Draft<'_>,
     ) -> std::result::Result<Record, Failed> {
         let id = random_id().map_err(Failed::Payload)?;
-        let written = self.write_partial(objects, area, id, draft).and_then(|finished| {
-            area.publish(id).map_err(Failed::Device)?;
-            Ok(finished)
-        });
+        let written = self.publish_draft(objects, area, id, draft);
         let finished = written.inspect_err(|_| area.discard(id))?;
         Ok(Record {
             version: draft.version,
@@ -153,7 +150,7 @@ impl Core {
         })
     }
 
-    fn write_partial(
+    fn publish_draft(
         &self,
         objects: &Objects,
         area: &Area,
@@ -170,10 +167,9 @@ impl Core {
             block_bytes: objects.block_bytes,
             record_align: 1,
         };
-        let output = self.output(objects, area);
-        let mut writer =
-            SealedWriter::create(output, &area.directory, &Area::partial_name(id), params, &*self.keys)
-                .map_err(Failed::Device)?;
+        let upload = area.begin(id).map_err(Failed::Device)?;
+        let mut writer = SealedWriter::create(self.output(objects), upload, params, &*self.keys)
+            .map_err(Failed::Device)?;
         // The sink's error is the device's; any other is the payload's own.
         let mut device = None;
         let given = draft.payload.write(objects.capacity(), &mut |piece| {
@@ -195,8 +191,8 @@ impl Core {
         writer.finish(1, sections).map_err(Failed::Device)
     }
 
-    pub(super) fn output<'a>(&'a self, objects: &'a Objects, area: &Area) -> Output<'a> {
-        Output { io: &self.io, arena: &objects.arena, patience: self.config.patience, lane: area.lane }
+    pub(super) fn output<'a>(&'a self, objects: &'a Objects) -> Output<'a> {
+        Output { io: &self.io, arena: &objects.arena, patience: self.config.patience }
     }
 
     /// Makes a deletion final: nothing of the object is left on L3, then nothing of its deletion.

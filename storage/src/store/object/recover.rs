@@ -134,7 +134,7 @@ impl Core {
 
     fn describe_in(&self, area: &Area, id: FileId) -> Result<(String, Record)> {
         let reader = self.reader();
-        let file = SealedFile::open(&reader, &area.directory, &Area::final_name(id), &*self.keys, None);
+        let file = SealedFile::open(&reader, &*area.home, &Area::final_name(id), &*self.keys, None);
         let described = file.and_then(|file| Ok((Descriptor::read(&file, &reader)?, file)));
         described.and_then(|(descriptor, file)| {
             let header = file.header();

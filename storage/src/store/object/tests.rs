@@ -1,5 +1,6 @@
 //! Objects end to end: against a plain map, with faults, with files and catalogs that vanish.
 
+mod bucket;
 mod faults;
 mod model;
 mod recovery;
@@ -26,6 +27,7 @@ struct Fixture {
     keys: Arc<dyn KeyProvider>,
     l2_object_bytes: u64,
     with_l2: bool,
+    home: Option<Arc<dyn crate::home::ShardHome>>,
     drain: DrainMode,
 }
 
@@ -36,7 +38,7 @@ impl Fixture {
             std::fs::create_dir(dir.path().join(tier)).unwrap();
         }
         let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("objects").unwrap());
-        Self { dir, keys, l2_object_bytes: 4 << 20, with_l2: true, drain: DrainMode::Manual }
+        Self { dir, keys, l2_object_bytes: 4 << 20, with_l2: true, home: None, drain: DrainMode::Manual }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -47,6 +49,7 @@ impl Fixture {
         let objects = ObjectConfig {
             put_patience: Duration::ZERO,
             drain: self.drain,
+            home: self.home.clone(),
             ..ObjectConfig::new(self.path("l3"), self.l2_object_bytes)
         };
         StoreConfig {

@@ -133,7 +133,7 @@ fn leftovers_go_and_what_cannot_be_opened_stays() {
     store.flush().unwrap();
     drop(store);
     let file = fixture.files("l3")[0].clone();
-    let partial = file.with_extension("partial");
+    let partial = file.with_extension("tso.partial");
     std::fs::write(&partial, b"half").unwrap();
     let foreign = fixture.path("l3/objects").join(format!("{}.tso", "ab".repeat(16)));
     std::fs::write(&foreign, [9; 8192]).unwrap();

@@ -224,6 +224,11 @@ impl SimulatedFile for Open {
         Ok(self.state()?.content(self.inode)?.len())
     }
 
+    fn version(&self) -> io::Result<String> {
+        drop(self.state()?);
+        Ok(self.inode.to_string())
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
         state.note(5, self.inode, len, 0);
