@@ -13,7 +13,7 @@ use tierstream_storage::catalog::CatalogKind;
 use tierstream_storage::device::{DirectIo, Directory};
 use tierstream_storage::io::{EngineChoice, ladder};
 use tierstream_storage::keys::{Cipher, cipher_kernel, cpu_features, forced_kernel, kernels};
-use tierstream_storage::store::object::dirty_in;
+use tierstream_storage::store::object::objects_in;
 use tierstream_storage::units::human_bytes;
 
 use crate::output;
@@ -153,9 +153,10 @@ fn directory(path: &Path) -> DirectoryReport {
         }
         Err(error) => report.problem = Some(error.to_string()),
     }
-    match dirty_in(CatalogKind::Redb, path) {
-        Ok(Some((objects, bytes))) => {
-            (report.dirty_objects, report.dirty_bytes) = (Some(objects), Some(bytes))
+    match objects_in(CatalogKind::Redb, path) {
+        Ok(Some(summary)) => {
+            report.dirty_objects = Some(summary.dirty_objects);
+            report.dirty_bytes = Some(summary.dirty_bytes);
         }
         Ok(None) => {}
         Err(error) => report.problem = report.problem.or_else(|| Some(error.to_string())),

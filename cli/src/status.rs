@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use tierstream_storage::catalog::{self, CatalogKind};
 use tierstream_storage::metrics::{Latency, TierSnapshot};
+use tierstream_storage::store::object::{ObjectStatus, ObjectSummary, object_summary};
 use tierstream_storage::store::{StatusReport, ask_status, known_data_sets};
 use tierstream_storage::tier::{L2DeviceReport, L2Summary, l2_summary};
 use tierstream_storage::units::human_bytes;
@@ -54,6 +55,7 @@ struct Running<'a> {
 struct Idle {
     running: bool,
     l2: L2Summary,
+    objects: ObjectSummary,
     data_sets: Vec<IdleDataSet>,
 }
 
@@ -108,6 +110,7 @@ impl Status {
         }
         let catalog = catalog::open(self.catalog, &self.dir)?;
         let (l2, known) = (l2_summary(&*catalog)?, known_data_sets(&*catalog)?);
+        let objects = object_summary(&*catalog)?;
         if self.json {
             let data_sets = known
                 .iter()
@@ -117,12 +120,21 @@ impl Status {
                     location: set.location.display().to_string(),
                 })
                 .collect();
-            output::json(&Idle { running: false, l2, data_sets })?;
+            output::json(&Idle { running: false, l2, objects, data_sets })?;
             return Ok(ExitCode::SUCCESS);
         }
         let (dir, taken) = (self.dir.display(), human_bytes(l2.allocated_bytes));
         let mut text = format!("{dir}: no store is running\n");
         text += &format!("L2  {} blocks in {} segments, which take {taken}\n", l2.blocks, l2.segments);
+        if objects != ObjectSummary::default() {
+            text += &format!(
+                "    {} objects, {} of them on L2; {} dirty, {} that L2 alone has\n",
+                objects.objects,
+                human_bytes(objects.l2_bytes),
+                objects.dirty_objects,
+                human_bytes(objects.dirty_bytes)
+            );
+        }
         for set in &known {
             text += &format!("    generation {} of {}\n", set.generation, set.location.display());
         }
@@ -181,6 +193,9 @@ fn table(report: &StatusReport, before: Option<&StatusReport>) -> String {
         metrics.read_errors,
         metrics.open_gbps()
     );
+    if let Some(objects) = &report.objects {
+        text += &object_line(objects);
+    }
     for set in &report.data_sets {
         text += &format!("open  {set}\n");
     }
@@ -204,6 +219,22 @@ fn tier_line(name: &str, tier: TierSnapshot, earlier: Option<(TierSnapshot, f64)
         time(p99_ns),
         time(p999_ns)
     )
+}
+
+fn object_line(objects: &ObjectStatus) -> String {
+    let mut text = format!(
+        "objects {}, {} of {} on L2; {} dirty, {} of them damaged on L2\n",
+        objects.objects,
+        human_bytes(objects.l2_bytes),
+        human_bytes(objects.l2_limit_bytes),
+        objects.dirty_objects,
+        objects.stuck_objects
+    );
+    let troubles = [("L2 takes no more", &objects.l2_refused), ("the drain fails", &objects.drain_error)];
+    for (what, why) in troubles.into_iter().filter_map(|(what, why)| Some((what, why.as_ref()?))) {
+        text += &format!("     {what}: {why}\n");
+    }
+    text
 }
 
 fn device_line(device: &L2DeviceReport) -> String {
@@ -253,6 +284,7 @@ mod tests {
             l1_capacity_bytes: 1 << 20,
             l2: vec![device],
             data_sets: vec!["/data/set".to_owned()],
+            objects: Some(ObjectStatus { dirty_objects: 3, ..ObjectStatus::default() }),
             metrics: tierstream_storage::metrics::Snapshot::default(),
         };
         let before = report.clone();
@@ -260,7 +292,7 @@ mod tests {
         report.metrics.l2.bytes = 50_000_000;
         report.metrics.l2.latency.p99_ns = 1_234_567;
         let text = table(&report, Some(&before));
-        for part in ["25.0 MB", "1.2 ms", "RETIRED", "/data/set", "1.0 GiB of 8.0 GiB"] {
+        for part in ["25.0 MB", "1.2 ms", "RETIRED", "/data/set", "1.0 GiB of 8.0 GiB", "3 dirty"] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         assert_eq!([time(999), time(1_500), time(2_000_000_000)], ["999 ns", "1.5 us", "2.00 s"]);

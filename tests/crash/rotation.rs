@@ -76,3 +76,61 @@ fn rotate(set: &str, from: &str, to: &str) -> Duration {
     tierstream(["keys", "rotate", set, "--key", from, "--to", to]).ok();
     clock.now() - started
 }
+
+/// Rotations of objects that are killed before their end.
+const OBJECT_KILLS: usize = 20;
+
+#[test]
+fn a_killed_rotation_of_objects_loses_nothing_and_is_finished_by_the_next() {
+    let seed = 10;
+    announce_seed("a_killed_rotation_of_objects", seed);
+    let mut random = Random::new(seed);
+    let workplace = Workplace::new();
+    std::fs::create_dir(workplace.path("l3")).expect("a directory");
+    let (l2, l3) = (workplace.arg("l2"), workplace.arg("l3"));
+    let (mut from, mut to) = (workplace.arg("key"), workplace.arg("key2"));
+    tierstream(["keys", "new", &to, "--rotate-from", &from]).ok();
+    let store = ["--l3", &l3, "--l2", &l2, "--l2-size", "64M", "--cipher", "aes-256-gcm", "--key", &from];
+    let names: Vec<String> = (0..6).map(|number| format!("object {number}")).collect();
+    for (number, name) in names.iter().enumerate() {
+        let input = workplace.arg(&format!("input/0/text-{:02}.txt", 3 * number));
+        // The last ones are on L2 alone.
+        let args = ["put", &input, name].into_iter().chain(store);
+        tierstream(args.chain((number >= 3).then_some("--no-drain"))).ok();
+    }
+    let run =
+        |from: &str, to: &str| ["keys", "rotate", &l2, &l3, "--key", from, "--to", to].map(str::to_owned);
+    let reads = |key: &str| {
+        let args = ["--l3", &l3, "--l2", &l2, "--l2-size", "64M", "--key", key];
+        names.iter().all(|name| tierstream(["get", name, "-"].iter().chain(&args)).code == 0)
+    };
+    let clock = SystemClock::new();
+    let started = clock.now();
+    tierstream(run(&from, &to)).ok();
+    let alone = clock.now() - started;
+    std::mem::swap(&mut from, &mut to);
+    let (mut killed, mut ended) = (0, 0);
+    while killed < OBJECT_KILLS {
+        let after = Duration::from_nanos(random.below(u64::try_from(alone.as_nanos()).expect("a short run")));
+        let args = run(&from, &to);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        if killed_after(after, &args) {
+            killed += 1
+        } else {
+            ended += 1
+        }
+        assert!(
+            ended < 10 * OBJECT_KILLS,
+            "{killed} were killed, {ended} ended before: {alone:?} is too short"
+        );
+        assert!(reads(&from) || reads(&to), "neither key reads everything by itself");
+        tierstream(&args).ok();
+        assert!(reads(&to), "the next run finishes it");
+        std::mem::swap(&mut from, &mut to);
+    }
+    tell(&format!(
+        "keys rotate of objects on two tiers: {killed} runs killed, {ended} had ended before; after each one key read all \
+         {} objects, and the next run finished",
+        names.len()
+    ));
+}

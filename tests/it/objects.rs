@@ -129,3 +129,69 @@ fn an_object_comes_through_a_pipe_and_leaves_through_one() {
     tierstream_reading(b"", ["put", "-", "empty", "--l3", &l3, "--key", &key]).ok();
     assert_eq!(objects(&workplace, &["get", "empty", "-"]).ok().stdout, "");
 }
+
+#[test]
+fn objects_are_scrubbed_and_an_idle_l2_tells_of_them() {
+    let workplace = workplace();
+    let (l2, input) = (workplace.arg("l2"), workplace.arg("input/0/text-00.txt"));
+    objects(&workplace, &["put", &input, "clean"]).ok();
+    objects(&workplace, &["put", &input, "dirty", "--no-drain"]).ok();
+    let idle = tierstream(["status", &l2, "--json"]).ok().json();
+    assert_eq!(
+        (&idle["running"], &idle["objects"]["objects"], &idle["objects"]["dirty_objects"]),
+        (&false.into(), &2.into(), &1.into()),
+        "{idle}"
+    );
+    assert!(idle["objects"]["dirty_bytes"].as_u64().unwrap() > 4096, "{idle}");
+    assert!(tierstream(["status", &l2]).ok().stdout.contains("2 objects"), "{idle}");
+
+    // The clean one is damaged on L3, and healed from L2.
+    let file =
+        workplace.files("l3/objects").into_iter().find(|path| path.extension().is_some_and(|of| of == "tso"));
+    flip_byte(&file.unwrap(), 5000);
+    let (l3, key) = (workplace.arg("l3"), workplace.arg("key"));
+    let scrub = ["scrub", "--l2", &l2, "--l2-size", "64M", "--l3", &l3, "--key", &key];
+    let found = tierstream(scrub.iter().chain(&["--json"])).ok().json();
+    let count = |name: &str| found["objects"][name].as_u64().unwrap();
+    assert_eq!(
+        (count("l2_files"), count("l3_files"), count("l3_damaged"), count("l3_healed")),
+        (2, 1, 1, 1),
+        "{found}"
+    );
+    assert!(tierstream(scrub).ok().stdout.contains("objects on L3"));
+    let blind = tierstream(["scrub", "--l2", &l2, "--l2-size", "64M", "--key", &key]).ok();
+    assert!(blind.stderr.contains("2 objects are not checked"), "{blind:?}");
+    // The dirty one has no other copy.
+    objects(&workplace, &["put", &input, "dirty", "--no-drain"]).ok();
+    for file in workplace.files("l2/objects") {
+        flip_byte(&file, 5000);
+    }
+    tierstream(scrub).failed(1, &["l2/objects", "data block 0", "put the object again"]);
+}
+
+#[test]
+fn keys_of_objects_are_listed_rotated_and_destroyed() {
+    let workplace = workplace();
+    let (l2, l3, key, key2) =
+        (workplace.arg("l2"), workplace.arg("l3"), workplace.arg("key"), workplace.arg("key2"));
+    let input = workplace.arg("input/0/text-00.txt");
+    objects(&workplace, &["put", &input, "clean"]).ok();
+    objects(&workplace, &["put", &input, "dirty", "--no-drain"]).ok();
+    tierstream(["keys", "new", &key2, "--rotate-from", &key]).ok();
+    tierstream(["keys", "rotate", &l2, &l3, "--key", &key, "--to", &key2]).ok();
+    let listed = tierstream(["keys", "list", &l2, &l3, "--json"]).ok().json();
+    for (tier, files) in [(0, 2), (1, 1)] {
+        assert_eq!(
+            (&listed[tier]["kind"], &listed[tier]["files"], &listed[tier]["keys"][0]["version"]),
+            (&"objects".into(), &files.into(), &2.into()),
+            "{listed}"
+        );
+        assert_eq!(listed[tier]["keys"].as_array().unwrap().len(), 1, "{listed}");
+    }
+    objects(&workplace, &["get", "dirty", "-"]).failed(1, &["key"]);
+    let get = ["get", "dirty", "-", "--l3", &l3, "--l2", &l2, "--l2-size", "64M", "--key", &key2];
+    assert_eq!(tierstream(get).ok().stdout.as_bytes(), std::fs::read(&input).unwrap());
+    tierstream(["keys", "destroy", &l2, "--key", &key2, "--yes"]).ok();
+    tierstream(get).failed(1, &["shredded"]);
+    tierstream(["keys", "list", &workplace.arg("input")]).failed(1, &["no objects"]);
+}

@@ -142,7 +142,10 @@ fn status_shows_a_running_store_and_then_what_it_left() {
         "{table}"
     );
     // Nobody else may look into a store that is running, and a scrub says what to do.
-    scrub(&workplace, &[]).failed(1, &["another process"]);
+    scrub(&workplace, &[]).failed(1, &["a store is running", "process", "scrub DATA"]);
+    // What lies on L3 can be scrubbed beside it.
+    let (set, key) = (workplace.arg("set"), workplace.arg("key"));
+    tierstream(["scrub", &set, "--key", &key]).ok();
     // As by Ctrl-C: what L2 holds is written down.
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     child.wait().unwrap();

@@ -1,6 +1,6 @@
-//! What the verbs that change a data set's keys share: the work with its progress bar, and the report.
+//! What the verbs that change the keys of data sets and objects share: the work with its progress bar, and the report.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -28,7 +28,19 @@ struct Summary {
     errors: Vec<String>,
 }
 
-/// Changes keys of the data set `data`, looking `passes` times at each header.
+/// Does `work` for each of several places; fails when it failed for one of them.
+pub(super) fn each(places: &[PathBuf], work: impl Fn(&Path) -> Result<ExitCode>) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for place in places {
+        let one = work(place)?;
+        if one != ExitCode::SUCCESS {
+            code = one;
+        }
+    }
+    Ok(code)
+}
+
+/// Changes keys of what is at `data`, looking `passes` times at each header.
 pub(super) fn run(
     data: &Path,
     io: &IoArgs,
@@ -36,7 +48,7 @@ pub(super) fn run(
     work: impl FnOnce(&Rewrap<'_>) -> Result<RewrapReport> + Send,
 ) -> Result<RewrapReport> {
     let interrupt = Interrupt::catch(|| {})?;
-    let headers = u64::try_from(sealed_files(data)?.len() * passes).unwrap_or(u64::MAX);
+    let headers = u64::try_from(sealed_files(data)?.names.len() * passes).unwrap_or(u64::MAX);
     // Only headers are read without a manifest; a data set without one is shredded all the same.
     let block_bytes = block_bytes_of(data).unwrap_or(4096);
     let context = WriteContext::new(&io.config(), block_bytes, THREADS)?;

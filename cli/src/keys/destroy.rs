@@ -14,15 +14,15 @@ use crate::args::IoArgs;
 use crate::key::{KeySource, key_parser};
 use crate::output;
 
-/// Take a key away from a data set, or destroy a key file; what no key opens any more is gone for ever
+/// Take a key away from a data set or the objects of a tier, or destroy a key file; what no key opens any more is gone for ever
 ///
 /// Overwrites the data keys that are wrapped under the key in every file's header. Copies and backups keep theirs: they
 /// open as long as the key exists anywhere. Devices and file systems may keep what is overwritten (SSDs, snapshots,
 /// copy-on-write); docs/guides/keys.md says what to do about it.
 #[derive(Debug, Args)]
 pub(super) struct Destroy {
-    /// Directory of a data set, or a key file
-    #[arg(value_name = "DATASET|KEYFILE")]
+    /// Directory of a data set, directory of a tier where objects live, or a key file
+    #[arg(value_name = "DATASET|TIER|KEYFILE")]
     target: PathBuf,
 
     /// The key to take away: a file, env:NAME or cmd:COMMAND; its passphrase is not needed

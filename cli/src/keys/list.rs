@@ -8,18 +8,18 @@ use clap::Args;
 use serde::Serialize;
 use tierstream_storage::Result;
 use tierstream_storage::keys::read_key_text;
-use tierstream_storage::store::list_wraps;
+use tierstream_storage::store::{list_wraps, sealed_files};
 
 use super::KeyName;
 use crate::output;
 
-/// Show which keys data sets open with, and which keys are in key files; no key is needed
+/// Show which keys data sets and objects open with, and which keys are in key files; no key is needed
 ///
-/// What a data set's headers say is not authenticated here.
+/// What headers say is not authenticated here.
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Directories of data sets, or key files
-    #[arg(required = true, value_name = "DATASET|KEYFILE")]
+    /// Directories of data sets, directories of tiers where objects live, or key files
+    #[arg(required = true, value_name = "DATASET|TIER|KEYFILE")]
     paths: Vec<PathBuf>,
 
     /// Print JSON
@@ -41,13 +41,17 @@ enum What {
         #[serde(flatten)]
         key: KeyName,
     },
-    DataSet {
-        files: u64,
-        keys: Vec<Use>,
-        /// Files that no key opens any more.
-        shredded_files: u64,
-        damaged_slots: u64,
-    },
+    DataSet(Uses),
+    Objects(Uses),
+}
+
+#[derive(Serialize)]
+struct Uses {
+    files: u64,
+    keys: Vec<Use>,
+    /// Files that no key opens any more.
+    shredded_files: u64,
+    damaged_slots: u64,
 }
 
 #[derive(Serialize)]
@@ -70,7 +74,7 @@ impl List {
 }
 
 fn report(path: &Path) -> Result<Report> {
-    let what = if path.is_dir() { of_data_set(path)? } else { of_key_file(path)? };
+    let what = if path.is_dir() { of_sealed_files(path)? } else { of_key_file(path)? };
     Ok(Report { path: path.display().to_string(), what })
 }
 
@@ -78,7 +82,7 @@ fn of_key_file(path: &Path) -> Result<What> {
     Ok(What::KeyFile { key: read_key_text(path)?.id().into() })
 }
 
-fn of_data_set(path: &Path) -> Result<What> {
+fn of_sealed_files(path: &Path) -> Result<What> {
     let (mut files, mut shredded_files, mut damaged_slots) = (0, 0, 0);
     let mut keys: BTreeMap<KeyName, u64> = BTreeMap::new();
     for file in list_wraps(path)? {
@@ -90,7 +94,8 @@ fn of_data_set(path: &Path) -> Result<What> {
         }
     }
     let keys = keys.into_iter().map(|(key, files)| Use { key, files }).collect();
-    Ok(What::DataSet { files, keys, shredded_files, damaged_slots })
+    let uses = Uses { files, keys, shredded_files, damaged_slots };
+    Ok(if sealed_files(path)?.objects { What::Objects(uses) } else { What::DataSet(uses) })
 }
 
 impl Report {
@@ -99,7 +104,8 @@ impl Report {
             |key: &KeyName| format!("{} version {} ({})", key.name, key.version, &key.fingerprint[..8]);
         match &self.what {
             What::KeyFile { key } => format!("{}: key {}\n", self.path, name(key)),
-            What::DataSet { files, keys, shredded_files, damaged_slots } => {
+            What::DataSet(uses) | What::Objects(uses) => {
+                let Uses { files, keys, shredded_files, damaged_slots } = uses;
                 let mut text = format!("{}: {files} files\n", self.path);
                 for key in keys {
                     text += &format!("  {} opens {}\n", name(&key.key), key.files);

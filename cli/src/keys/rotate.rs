@@ -11,6 +11,9 @@ use super::change;
 use crate::args::IoArgs;
 use crate::key::{KeyArgs, KeySource, key_parser};
 
+/// What holds when a key was taken away nowhere.
+const UNDONE: &str = "the old key still opens what it opened before";
+
 /// Put a new key in the place of an old one; the data is not rewritten
 ///
 /// First every file gets the new key, and only then the old one is taken away, so that one key opens everything at any
@@ -18,8 +21,9 @@ use crate::key::{KeyArgs, KeySource, key_parser};
 /// keys (--key OLD --key NEW) until it is done. Keys of others stay.
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
-    /// Directory of the data set
-    data: PathBuf,
+    /// Directories of data sets, or of the tiers (L2 and L3) where objects live: give all that belong together
+    #[arg(required = true, value_name = "DATASET|TIER")]
+    data: Vec<PathBuf>,
 
     #[command(flatten)]
     key: KeyArgs,
@@ -47,25 +51,28 @@ impl Rotate {
             return Err(Error::new(ErrorKind::Misuse, "rotate", why)
                 .hint("make a new one: tierstream keys new NEW --rotate-from OLD"));
         }
-        let report = change::run(&self.data, &self.io, 2, |keys| keys.rotate(&old, &leaving, &new))?;
+        // Of several, all get the new key before the first loses the old one.
+        for data in self.data.iter().filter(|_| self.data.len() > 1) {
+            let report = change::run(data, &self.io, 1, |keys| keys.add(&old, &new))?;
+            if report.error_count > 0 {
+                return change::tell(data, &report, (&leaving, Some(new.id())), self.json, "", UNDONE);
+            }
+        }
         let ids: Vec<String> = leaving.iter().map(ToString::to_string).collect();
-        change::tell(
-            &self.data,
-            &report,
-            (&leaving, Some(new.id())),
-            self.json,
-            &format!(
+        change::each(&self.data, |data| {
+            let report = change::run(data, &self.io, 2, |keys| keys.rotate(&old, &leaving, &new))?;
+            let done = format!(
                 "key {} took the place of {} in {} of {} files",
                 new.id(),
                 ids.join(", "),
                 report.removed,
                 report.files
-            ),
-            if report.removed == 0 {
-                "the old key still opens what it opened before"
-            } else {
-                "the new key opens all files, and the old one those named above"
-            },
-        )
+            );
+            let undone = match report.removed {
+                0 => UNDONE,
+                _ => "the new key opens all files, and the old one those named above",
+            };
+            change::tell(data, &report, (&leaving, Some(new.id())), self.json, &done, undone)
+        })
     }
 }

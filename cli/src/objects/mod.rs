@@ -13,12 +13,13 @@ pub(crate) use put::Put;
 pub(crate) use rm::Rm;
 pub(crate) use tensors::Tensors;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use clap::Args;
 use tierstream_storage::store::object::{DrainMode, Payload, PutReport, Sink};
 use tierstream_storage::tensor::TensorTable;
+use tierstream_storage::tier::L2Config;
 use tierstream_storage::{Error, ErrorKind, ObjectConfig, PutOptions, Result, Store, StoreConfig};
 
 use crate::args::{TierArgs, parse_block_size};
@@ -29,6 +30,19 @@ use crate::output;
 /// Of each L2, this part is for objects and the rest for blocks of data sets: a checkpoint is written at once and read
 /// seldom, so that it needs room for what is not yet drained.
 const L2_PART: u64 = 4;
+
+/// Stored length of a block of an object, if nobody says otherwise.
+pub(crate) const OBJECT_BLOCK_BYTES: u32 = 256 << 10;
+
+/// How the commands keep objects that live in `l3`: they get their part of the first device of L2.
+pub(crate) fn object_config(l2: &mut [L2Config], l3: &Path) -> ObjectConfig {
+    let mut l2_bytes = 0;
+    if let Some(first) = l2.first_mut() {
+        l2_bytes = first.bytes / L2_PART;
+        first.bytes -= l2_bytes;
+    }
+    ObjectConfig { drain: DrainMode::Manual, ..ObjectConfig::new(l3.to_owned(), l2_bytes) }
+}
 
 /// Where objects live.
 #[derive(Debug, Args)]
@@ -52,13 +66,7 @@ impl ObjectArgs {
     /// Opens the store and tells what that repaired. `change` edits how objects are kept.
     pub(crate) fn open(&self, change: impl FnOnce(&mut ObjectConfig)) -> Result<Store> {
         let mut config = self.tiers.config(self.block_size);
-        let mut l2_bytes = 0;
-        if let Some(first) = config.l2.first_mut() {
-            l2_bytes = first.bytes / L2_PART;
-            first.bytes -= l2_bytes;
-        }
-        let mut objects = ObjectConfig::new(self.l3.clone(), l2_bytes);
-        objects.drain = DrainMode::Manual;
+        let mut objects = object_config(&mut config.l2, &self.l3);
         change(&mut objects);
         let store = Store::open(StoreConfig { objects: Some(objects), ..config }, self.key.open()?)?;
         let recovery = store.recovery()?;

@@ -36,7 +36,7 @@ pub use index::Section;
 pub use object::{Object, ObjectConfig, ObjectInfo, Payload, PutOptions};
 pub use publish::{DataSetWriter, SealedShard};
 pub use resume::Groups;
-pub use rewrap::{FileWraps, Rewrap, RewrapProgress, RewrapReport, list_wraps, sealed_files};
+pub use rewrap::{FileWraps, Rewrap, RewrapProgress, RewrapReport, SealedFiles, list_wraps, sealed_files};
 pub use scrub::{KnownDataSet, L2Scrub, known_data_sets};
 pub use sealed_file::peek_header;
 pub use source::{RangeRead, RangeSource};

@@ -1,16 +1,18 @@
-//! Changing the keys that a data set opens with: headers alone are rewritten, data stays as it is.
+//! Changing the keys that a data set, or the objects of a tier, open with: headers alone are rewritten, data stays as it is.
 //!
+//! Objects have no manifest: each is a file for itself, and the catalog goes by ids and MACs, which keys do not change.
 //! Guarantees, at any moment and after any crash: each file opens under every key it opened with before the step that
 //! takes that key away, and the whole data set opens under one key (docs/specs/format.md, section 4.1). What was done
 //! stays done: the same call again finishes what is left.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tierstream_crypto::{DataKey, ErrorKind as CryptoKind, KekId, KeyProvider, WrappedKey};
 
 use super::error_list::ERRORS_KEPT;
+use super::object;
 use super::open::read_manifest;
 use super::sealed_file::{Expected, peek_header, truncated};
 use super::stream::Reader;
@@ -58,42 +60,65 @@ pub struct FileWraps {
     pub damaged_slots: u64,
 }
 
-/// The keys of every sealed file in the directory `path`, shards first, by name; no key is needed.
+/// The keys of every sealed file of the data set or objects at `path`, by name, a manifest last; no key is needed.
 ///
 /// # Errors
 /// `Missing` when there is none, else as the first header that cannot be read.
 pub fn list_wraps(path: &Path) -> Result<Vec<FileWraps>> {
-    let names = sealed_files(path)?;
+    let sealed = sealed_files(path)?;
     let read = |file: String| {
-        let header = peek_header(&path.join(&file))?;
+        let header = peek_header(&sealed.directory.join(&file))?;
         let keks = header.wraps.into_iter().map(|wrap| wrap.kek).collect();
         Ok(FileWraps { file, keks, damaged_slots: to_u64(header.damaged_slots.len()) })
     };
-    names.into_iter().map(read).collect()
+    sealed.names.into_iter().map(read).collect()
 }
 
-/// Names of the sealed files in the directory `path`: shards in order, then the manifest.
+/// Sealed files that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFiles {
+    /// Where they are.
+    pub directory: PathBuf,
+    /// Shards in order, then the manifest; or objects by id.
+    pub names: Vec<String>,
+    /// Whether they are objects.
+    pub objects: bool,
+}
+
+/// The sealed files at `path`: the directory of a data set, or of a tier where objects live.
 ///
 /// # Errors
 /// `Missing` when there is none, else as readdir(3).
-pub fn sealed_files(path: &Path) -> Result<Vec<String>> {
-    let entries = fs::list(path)?.into_iter().filter(|entry| !entry.is_directory);
-    let mut names: Vec<String> = entries.filter_map(|entry| entry.name.into_string().ok()).collect();
+pub fn sealed_files(path: &Path) -> Result<SealedFiles> {
+    let list = |directory: &Path| -> Result<Vec<String>> {
+        let entries = fs::list(directory)?.into_iter().filter(|entry| !entry.is_directory);
+        Ok(entries.filter_map(|entry| entry.name.into_string().ok()).collect())
+    };
+    let mut names = list(path)?;
     names.retain(|name| name == MANIFEST_NAME || name.ends_with(".tss"));
     names.sort_by_key(|name| (name == MANIFEST_NAME, name.clone()));
-    if names.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Missing,
-            "list",
-            format!("no `{MANIFEST_NAME}` and no shards in it"),
-        )
-        .at(path)
-        .hint("give the directory of a packed data set; `tierstream pack INPUT OUTPUT` makes one"));
+    if !names.is_empty() {
+        return Ok(SealedFiles { directory: path.to_owned(), names, objects: false });
     }
-    Ok(names)
+    for directory in [object::directory_in(path), path.to_owned()] {
+        if fs::is_directory(&directory)? != Some(true) {
+            continue;
+        }
+        let mut names = list(&directory)?;
+        names.retain(|name| object::is_object_file(name));
+        names.sort();
+        if !names.is_empty() {
+            return Ok(SealedFiles { directory, names, objects: true });
+        }
+    }
+    let why = format!("no `{MANIFEST_NAME}`, no shards and no objects in it");
+    Err(Error::new(ErrorKind::Missing, "list", why).at(path).hint(
+        "give the directory of a packed data set (`tierstream pack INPUT OUTPUT` makes one), or that of a tier with \
+         objects",
+    ))
 }
 
-/// The keys of one data set, to be changed.
+/// The keys of one data set, or of the objects of one tier, to be changed.
 #[derive(Debug)]
 pub struct Rewrap<'a> {
     context: &'a WriteContext,
@@ -112,7 +137,7 @@ struct Target {
 type Change<'a> = &'a (dyn Fn(&mut [u8; HEADER_BYTES]) -> Result<bool> + Sync);
 
 impl<'a> Rewrap<'a> {
-    /// For the data set in the directory `path`, with up to `threads` files at a time.
+    /// For what is at `path` (see [`sealed_files`]), with up to `threads` files at a time.
     #[must_use]
     pub fn new(
         context: &'a WriteContext,
@@ -129,10 +154,12 @@ impl<'a> Rewrap<'a> {
     /// When the manifest does not open; `Retry` when another process changes the keys; `Interrupted` when it was
     /// stopped. Files that fail are in the report.
     pub fn add(&self, known: &dyn KeyProvider, new: &dyn KeyProvider) -> Result<RewrapReport> {
-        let _lock = self.lock()?;
+        let _lock = self.lock(&sealed_files(self.path)?)?;
+        let sealed = sealed_files(self.path)?;
         let known = Both(new, known);
-        let targets = self.targets(&known)?;
-        let (added, errors) = self.each(&targets, &|header| add_wrap(header, &known, new), Some(new))?;
+        let targets = self.targets(&sealed, &known)?;
+        let add: Change<'_> = &|header| add_wrap(header, &known, new);
+        let (added, errors) = self.each(&sealed, &targets, add, Some(new))?;
         Ok(report(&targets, added, 0, errors))
     }
 
@@ -146,16 +173,18 @@ impl<'a> Rewrap<'a> {
         leaving: &[KekId],
         new: &dyn KeyProvider,
     ) -> Result<RewrapReport> {
-        let _lock = self.lock()?;
+        let _lock = self.lock(&sealed_files(self.path)?)?;
+        let sealed = sealed_files(self.path)?;
         let known = Both(new, known);
-        let targets = self.targets(&known)?;
-        let (added, errors) = self.each(&targets, &|header| add_wrap(header, &known, new), Some(new))?;
+        let targets = self.targets(&sealed, &known)?;
+        let add: Change<'_> = &|header| add_wrap(header, &known, new);
+        let (added, errors) = self.each(&sealed, &targets, add, Some(new))?;
         if !errors.is_empty() {
             return Ok(report(&targets, added, 0, errors));
         }
         let leaves = |kek: &KekId| leaving.iter().any(|id| id.fingerprint == kek.fingerprint);
-        let (removed, errors) =
-            self.each(&targets, &|header| remove_wraps(header, &leaves, Some(new)), Some(new))?;
+        let remove: Change<'_> = &|header| remove_wraps(header, &leaves, Some(new));
+        let (removed, errors) = self.each(&sealed, &targets, remove, Some(new))?;
         Ok(report(&targets, added, removed, errors))
     }
 
@@ -164,24 +193,29 @@ impl<'a> Rewrap<'a> {
     /// # Errors
     /// As [`Rewrap::add`], but that no key is needed and nothing is authenticated.
     pub fn destroy(&self, leaving: &(dyn Fn(&KekId) -> bool + Sync)) -> Result<RewrapReport> {
-        let names = sealed_files(self.path)?;
-        let _lock = if names.iter().any(|name| name == MANIFEST_NAME) { self.lock()? } else { None };
-        let targets: Vec<Target> = names.into_iter().map(|name| Target { name, expected: None }).collect();
-        let (removed, errors) = self.each(&targets, &|header| remove_wraps(header, leaving, None), None)?;
+        let sealed = sealed_files(self.path)?;
+        let lockable = sealed.objects || sealed.names.iter().any(|name| name == MANIFEST_NAME);
+        let _lock = if lockable { self.lock(&sealed)? } else { None };
+        let targets = sealed.targets();
+        let remove: Change<'_> = &|header| remove_wraps(header, leaving, None);
+        let (removed, errors) = self.each(&sealed, &targets, remove, None)?;
         Ok(report(&targets, 0, removed, errors))
     }
 
-    /// One process at a time: two that read, change and write the same header would undo each other's work.
-    fn lock(&self) -> Result<Option<fs::Lock>> {
-        let manifest = self.path.join(MANIFEST_NAME);
-        match fs::lock(&manifest) {
+    /// One process at a time: two that read, change and write the same header would undo each other's work, and a store
+    /// that drains would copy a header as it was.
+    fn lock(&self, sealed: &SealedFiles) -> Result<Option<fs::Lock>> {
+        let locked =
+            if sealed.objects { sealed.directory.clone() } else { sealed.directory.join(MANIFEST_NAME) };
+        match fs::lock(&locked) {
             Ok(lock) => Ok(Some(lock)),
-            Err(error) if error.kind() == ErrorKind::Retry => Err(Error::new(
-                ErrorKind::Retry,
-                "lock",
-                "another process is changing the keys of this data set",
-            )
-            .at(&manifest)),
+            Err(error) if error.kind() == ErrorKind::Retry => {
+                let why = match sealed.objects {
+                    true => "another process has these objects open",
+                    false => "another process is changing the keys of this data set",
+                };
+                Err(Error::new(ErrorKind::Retry, "lock", why).at(&locked))
+            }
             Err(error) if error.kind() == ErrorKind::Missing => {
                 Err(error.hint("this is no packed data set: `tierstream pack INPUT OUTPUT` makes one"))
             }
@@ -193,10 +227,13 @@ impl<'a> Rewrap<'a> {
         }
     }
 
-    /// The shards that the manifest names, shards that lie there beside it, and at last the manifest.
-    fn targets(&self, known: &dyn KeyProvider) -> Result<Vec<Target>> {
+    /// The shards that the manifest names, shards that lie there beside it, and at last the manifest; or all objects.
+    fn targets(&self, sealed: &SealedFiles, known: &dyn KeyProvider) -> Result<Vec<Target>> {
+        if sealed.objects {
+            return Ok(sealed.targets());
+        }
         let reader = self.reader();
-        let home = DirectoryHome::new(Directory::open(self.path)?, Lane::Slow);
+        let home = DirectoryHome::new(Directory::open(&sealed.directory)?, Lane::Slow);
         let (_, manifest) = read_manifest(&reader, &home, known)?;
         let mut targets: Vec<Target> = manifest
             .shards
@@ -208,8 +245,8 @@ impl<'a> Rewrap<'a> {
             .collect();
         let listed: std::collections::HashSet<&str> =
             manifest.shards.iter().map(|entry| entry.file.as_str()).collect();
-        let others = sealed_files(self.path)?.into_iter().filter(|name| !listed.contains(name.as_str()));
-        targets.extend(others.map(|name| Target { name, expected: None }));
+        let others = sealed.targets().into_iter().filter(|target| !listed.contains(target.name.as_str()));
+        targets.extend(others);
         Ok(targets)
     }
 
@@ -225,11 +262,12 @@ impl<'a> Rewrap<'a> {
     /// Changes the header of every target, the last one last. Returns how many changed, and what went wrong.
     fn each(
         &self,
+        sealed: &SealedFiles,
         targets: &[Target],
         change: Change<'_>,
         opens_after: Option<&dyn KeyProvider>,
     ) -> Result<(u64, Vec<Error>)> {
-        let directory = Directory::open(self.path)?;
+        let directory = Directory::open(&sealed.directory)?;
         let (changed, next) = (AtomicU64::new(0), AtomicUsize::new(0));
         let errors = Mutex::new(Vec::new());
         let work = |target: &Target| {
@@ -312,6 +350,12 @@ impl<'a> Rewrap<'a> {
             Ok(true)
         };
         changed().map_err(|error: Error| error.at(file.path()))
+    }
+}
+
+impl SealedFiles {
+    fn targets(&self) -> Vec<Target> {
+        self.names.iter().map(|name| Target { name: name.clone(), expected: None }).collect()
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::core::Core;
+use super::object::{ObjectStatus, Objects};
 use crate::device::fs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{JoinHandle, spawn};
@@ -47,6 +48,9 @@ pub struct StatusReport {
     pub l2: Vec<L2DeviceReport>,
     /// Directories of the data sets that are open.
     pub data_sets: Vec<String>,
+    /// Its objects, if it keeps any.
+    #[serde(default)]
+    pub objects: Option<ObjectStatus>,
     /// All numbers.
     pub metrics: Snapshot,
 }
@@ -138,6 +142,7 @@ impl Core {
             l1_capacity_bytes: to_u64(self.l1.slots() * self.l1.slot_bytes()),
             l2: self.l2.as_ref().map(NvmeTier::report).unwrap_or_default(),
             data_sets: self.open_directories(),
+            objects: self.objects.as_ref().map(Objects::status),
             metrics: self.snapshot(),
         }
     }

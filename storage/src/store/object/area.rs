@@ -58,11 +58,6 @@ impl Area {
         Self { home, stayed: Mutex::default(), discarded: AtomicBool::new(false) }
     }
 
-    /// Where object files of the tier at `parent` lie.
-    pub(super) fn path_in(parent: &Path) -> PathBuf {
-        parent.join(SUBDIRECTORY)
-    }
-
     pub(super) fn final_name(id: FileId) -> String {
         format!("{id}{SUFFIX}")
     }
@@ -142,7 +137,7 @@ impl Area {
     /// Lists the final names and removes what has none. What is listed and what is gone is durable then: a name that was
     /// seen must not vanish, nor one that was removed come back, once others were removed for it.
     pub(super) fn scan(&self) -> Result<Scan> {
-        let is_ours = |name: &str| name.strip_suffix(SUFFIX).and_then(parse_id).is_some() || name == BEHIND;
+        let is_ours = |name: &str| is_object_file(name) || name == BEHIND;
         let mut scan = Scan { removed: self.home.clean_up(&is_ours)?, ..Scan::default() };
         for name in self.home.list()? {
             if let Some(id) = name.strip_suffix(SUFFIX).and_then(parse_id) {
@@ -153,6 +148,16 @@ impl Area {
         self.sync()?;
         Ok(scan)
     }
+}
+
+/// Where object files of the tier at `parent` lie.
+pub(in crate::store) fn directory_in(parent: &Path) -> PathBuf {
+    parent.join(SUBDIRECTORY)
+}
+
+/// Whether a file of this name holds an object.
+pub(in crate::store) fn is_object_file(name: &str) -> bool {
+    name.strip_suffix(SUFFIX).and_then(parse_id).is_some()
 }
 
 fn parse_id(text: &str) -> Option<FileId> {

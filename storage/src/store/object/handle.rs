@@ -364,7 +364,7 @@ impl Core {
     }
 
     /// L2's copy of an object that L3 has as well is damaged or gone: it is dropped, and L3's is read.
-    fn give_up_l2_copy(&self, name: &str, record: &Record, error: &Error) -> Result<()> {
+    pub(super) fn give_up_l2_copy(&self, name: &str, record: &Record, error: &Error) -> Result<()> {
         let objects = self.objects()?;
         tracing::warn!(%error, name, "an object's copy on L2 is dropped and read from L3");
         self.metrics.dropped();

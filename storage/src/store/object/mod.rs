@@ -18,16 +18,21 @@ mod put;
 mod record;
 mod recover;
 mod report;
+mod scrub;
 mod stream;
 mod tensors;
 
 pub use config::{DrainMode, ObjectConfig, PutOptions};
 pub use handle::{Object, ObjectView};
 pub use payload::{Payload, SafetensorsFile, Sink, TensorPayload};
-pub use report::{Drained, ObjectInfo, ObjectStatus, PutReport, RecoveryReport, dirty_in};
+pub use report::{
+    Drained, ObjectInfo, ObjectStatus, ObjectSummary, PutReport, RecoveryReport, object_summary, objects_in,
+};
+pub use scrub::ObjectScrub;
 pub use stream::StreamPayload;
 pub use tensors::Tensor;
 
+pub(super) use area::{directory_in, is_object_file};
 pub(super) use objects::Objects;
 
 #[cfg(test)]

@@ -48,8 +48,8 @@ pub(in crate::store) struct Objects {
     stop: AtomicBool,
     // Files of objects that somebody has open.
     pub(super) files: RwLock<HashMap<FileNo, Arc<SealedFile>>>,
-    // One process writes the objects of an L3 at a time; none where the file system locks no directories.
-    _lock: Option<fs::Lock>,
+    // One process writes the objects of a tier at a time; none where the file system locks no directories.
+    _locks: Vec<fs::Lock>,
 }
 
 #[derive(Debug, Default)]
@@ -140,12 +140,16 @@ impl Objects {
                 error.hint(hint)
             })?,
         };
-        let lock = l3
-            .home
-            .lock()
-            .map_err(|error| error.hint("another process has these objects open: wait for it to end"))?;
         let mut recovery = RecoveryReport { catalog_rebuilt: rebuilt, ..RecoveryReport::default() };
         let l2 = store.l2.first().map(|l2| Area::below(&l2.path, Lane::Fast)).transpose()?;
+        let mut locks = Vec::new();
+        for area in [Some(&l3), l2.as_ref()].into_iter().flatten() {
+            let lock = area
+                .home
+                .lock()
+                .map_err(|error| error.hint("another process has these objects open: wait for it to end"))?;
+            locks.extend(lock);
+        }
         let catalog = match l2_catalog {
             Some(catalog) => catalog,
             None if config.home.is_some() => {
@@ -177,7 +181,7 @@ impl Objects {
             draining: Turn::default(),
             stop: AtomicBool::new(false),
             files: RwLock::default(),
-            _lock: lock,
+            _locks: locks,
         })
     }
 

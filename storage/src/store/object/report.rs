@@ -3,12 +3,11 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::record::Record;
-use crate::catalog::{CatalogKind, Table};
+use crate::catalog::{CatalogKind, CatalogStore, Table};
 use crate::error::Result;
-use crate::units::to_u64;
 
 /// Lines of detail that a report keeps; more are only counted.
 const DETAILS_KEPT: usize = 100;
@@ -72,7 +71,7 @@ pub struct Drained {
 }
 
 /// The objects of a store at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectStatus {
     /// Objects there are.
     pub objects: u64,
@@ -127,21 +126,44 @@ impl RecoveryReport {
     }
 }
 
-/// Dirty objects and their bytes in the L2 directory `l2`, as its catalog says, without a key or a store. None when the
-/// directory has no objects.
+/// The objects that a catalog knows, without a key or a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ObjectSummary {
+    /// Objects there are.
+    pub objects: u64,
+    /// Objects and deletions that L2 alone has.
+    pub dirty_objects: u64,
+    /// Their bytes.
+    pub dirty_bytes: u64,
+    /// Bytes of objects on L2, dirty or not.
+    pub l2_bytes: u64,
+}
+
+/// What `catalog` says of objects.
+///
+/// # Errors
+/// As the catalog.
+pub fn object_summary(catalog: &dyn CatalogStore) -> Result<ObjectSummary> {
+    let mut summary = ObjectSummary::default();
+    catalog.scan(Table::Objects, &[], None, &mut |_, value| {
+        if let Some(record) = Record::decode(value) {
+            summary.objects += u64::from(!record.tombstone);
+            summary.dirty_objects += u64::from(record.is_dirty());
+            summary.dirty_bytes += if record.is_dirty() { record.file_bytes } else { 0 };
+            summary.l2_bytes += if record.on_l2 { record.file_bytes } else { 0 };
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(summary)
+}
+
+/// What the catalog in the L2 directory `l2` says of objects. None when the directory has none.
 ///
 /// # Errors
 /// `Retry` while a store has it open, else as the catalog says.
-pub fn dirty_in(kind: CatalogKind, l2: &Path) -> Result<Option<(u64, u64)>> {
-    if crate::device::fs::is_directory(&super::area::Area::path_in(l2))?.is_none() {
+pub fn objects_in(kind: CatalogKind, l2: &Path) -> Result<Option<ObjectSummary>> {
+    if crate::device::fs::is_directory(&super::area::directory_in(l2))?.is_none() {
         return Ok(None);
     }
-    let catalog = crate::catalog::open(kind, l2)?;
-    let mut dirty: Vec<u64> = Vec::new();
-    catalog.scan(Table::Objects, &[], None, &mut |_, value| {
-        let record = Record::decode(value).filter(Record::is_dirty);
-        dirty.extend(record.map(|record| record.file_bytes));
-        ControlFlow::Continue(())
-    })?;
-    Ok(Some((to_u64(dirty.len()), dirty.iter().sum())))
+    object_summary(&*crate::catalog::open(kind, l2)?).map(Some)
 }

@@ -2,8 +2,10 @@
 
 mod bucket;
 mod faults;
+mod keys;
 mod model;
 mod recovery;
+mod scrub;
 mod tensors;
 
 use std::path::{Path, PathBuf};

@@ -63,7 +63,7 @@ impl Fixture {
     }
 
     fn everything_but_slots(&self) -> Vec<u8> {
-        let names = sealed_files(&self.set()).unwrap().into_iter();
+        let names = sealed_files(&self.set()).unwrap().names.into_iter();
         let bytes = names.map(|name| std::fs::read(self.set().join(name)).unwrap());
         bytes.flat_map(|bytes| [&bytes[..2048], &bytes[4096..]].concat()).collect()
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{DrainMode, Fixture, put, random_bytes};
 use crate::error::ErrorKind;
-use crate::store::object::{PutOptions, dirty_in};
+use crate::store::object::{PutOptions, objects_in};
 use crate::testing::Random;
 
 fn remove_catalog(fixture: &Fixture) {
@@ -36,7 +36,8 @@ fn without_its_catalog_nothing_acknowledged_is_lost() {
     assert!(store.delete("deleted").unwrap());
     let versions: Vec<u64> = store.list("").unwrap().iter().map(|info| info.version).collect();
     drop(store);
-    assert_eq!(dirty_in(crate::catalog::CatalogKind::Redb, &fixture.path("l2")).unwrap().unwrap().0, 3);
+    let summary = objects_in(crate::catalog::CatalogKind::Redb, &fixture.path("l2")).unwrap().unwrap();
+    assert_eq!((summary.objects, summary.dirty_objects), (3, 3));
     remove_catalog(&fixture);
 
     let store = fixture.open();
