@@ -4,11 +4,13 @@ use super::super::job::{BufferOptions, Fill};
 use crate::random::Random;
 use crate::{to_u64, to_usize};
 
-/// Every this many bytes of what is written, the offset replaces eight and the time sixteen: no two blocks are alike
-/// for a device that looks for duplicates (fio's `scramble_buffers`), and one that compresses sees as many zeros as from
-/// fio.
-const STAMP_BYTES: usize = 512;
-/// Where in it the time is.
+/// Of every sector that is written, the time replaces sixteen bytes, and the offset eight of each part: no two blocks are
+/// alike for a device that looks for duplicates (fio's `scramble_buffers`), and one that compresses finds as much to
+/// compress as in what fio writes.
+const SECTOR_BYTES: usize = 512;
+/// A part of a sector.
+const PART_BYTES: usize = 64;
+/// Where in a sector the time is.
 const TIME_AT: usize = 48;
 /// Writes that a duplicate can repeat.
 const KEPT_SEEDS: usize = 256;
@@ -56,8 +58,10 @@ impl Filler {
         } else if self.options.scramble {
             let seconds = (now / 1_000_000_000).to_le_bytes();
             let nanos = (now % 1_000_000_000).to_le_bytes();
-            for (sector, at) in buffer.chunks_exact_mut(STAMP_BYTES).zip((offset..).step_by(STAMP_BYTES)) {
-                sector[..8].copy_from_slice(&at.to_le_bytes());
+            for (sector, at) in buffer.chunks_exact_mut(SECTOR_BYTES).zip((offset..).step_by(SECTOR_BYTES)) {
+                for part in sector.chunks_exact_mut(PART_BYTES) {
+                    part[..8].copy_from_slice(&at.to_le_bytes());
+                }
                 sector[TIME_AT..TIME_AT + 8].copy_from_slice(&seconds);
                 sector[TIME_AT + 8..TIME_AT + 16].copy_from_slice(&nanos);
             }
