@@ -1,6 +1,7 @@
 """Measures one loader on one data set in a process of its own, cold or warm: `measure.py PEER KIND MB PLACE STATE SECONDS`
 prints a line of JSON. `measure.py PEER KIND MB PLACE write` makes the data set."""
 
+import contextlib
 import gc
 import json
 import os
@@ -24,14 +25,12 @@ def memory_mb():
     """Anonymous and shared memory of this process and its workers, as they are now, without pages of files."""
     total, pids = 0, [os.getpid()]
     for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children") as file:
+        # Threads and workers come and go.
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/self/task/{task}/children") as file:
             pids += [int(pid) for pid in file.read().split()]
     for pid in pids:
-        try:
-            with open(f"/proc/{pid}/status") as file:
-                total += sum(int(line.split()[1]) for line in file if line.startswith(("RssAnon", "RssShmem")))
-        except FileNotFoundError:
-            pass
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/status") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith(("RssAnon", "RssShmem")))
     return total / 1000
 
 
@@ -102,8 +101,10 @@ def main(name, kind, megabytes, place, state, seconds="4"):
         result = epoch(peer, 1, len(sizes), float(seconds), began)
     else:
         peer.open()
-        for _ in peer.batches(1):
-            pass
+        # Twice: what a first pass leaves to do (blocks that came while others left, huge pages, allocators) is done then.
+        for warmup in (0, 1):
+            for _ in peer.batches(warmup):
+                pass
         result = epoch(peer, 2, len(sizes), float(seconds), time.perf_counter())
         if state == "paced":
             pace = 0.8 * result["samples_per_s"]

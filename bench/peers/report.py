@@ -38,7 +38,7 @@ def write(out, raw, about):
     text += [
         "Every loader delivers the same: a shuffled epoch in batches of 64, packed into one buffer with offsets. Tokens: samples",
         f"of 4 to 8 KiB, {about['sizes']['tokens']:.0f} MB; images: 100 KiB each, {about['sizes']['images']:.0f} MB. Ours is sealed with SM4-GCM, the",
-        "others are plain. Warm: read once before, so that all of it is in the page cache, or for us in L1. Cold: a new",
+        "others are plain. Warm: read twice before, so that all of it is in the page cache, or for us in L1. Cold: a new",
         "process, the files' pages dropped, the clock started before the data set is opened. Medians of runs in turns; `*`: cut",
         "off by the time limit. Memory: anonymous and shared pages of all processes. Wrong: samples lost or doubled.",
         "",

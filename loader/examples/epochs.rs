@@ -18,16 +18,15 @@ struct Settings {
     batch: u64,
     workers: usize,
     seconds: f64,
+    clock: SystemClock,
 }
 
-/// CPU time of this process.
+/// CPU time of this process and the threads it had.
 fn cpu() -> Duration {
-    let usage = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
-    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let nanos = |text: &str| text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    let all = threads
-        .map(|thread| nanos(&std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default()));
-    Duration::from_nanos(all.sum::<u64>().max(nanos(&usage)))
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+    Duration::from_millis(ticks.sum::<u64>() * 10)
 }
 
 fn main() -> Result<()> {
@@ -42,6 +41,7 @@ fn main() -> Result<()> {
         batch: number(batch)?,
         workers: usize::try_from(number(workers)?).map_err(|_| misuse())?,
         seconds: seconds.parse().map_err(|_| misuse())?,
+        clock: SystemClock::new(),
     };
     let (keys, l1_bytes) = (Arc::new(read_key_file(Path::new(key))?), number(l1_bytes)?);
     let open = || -> Result<(Store, Dataset)> {
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
         Ok((store, dataset))
     };
 
-    let clock = SystemClock::new();
+    let clock = &settings.clock;
     let began = clock.now();
     let (store, dataset) = open()?;
     measure("cold", &store, &dataset, &settings, (1, began), None)?;
@@ -75,7 +75,7 @@ fn measure(
     (seed, began): (u64, Duration),
     pace: Option<f64>,
 ) -> Result<f64> {
-    let clock = SystemClock::new();
+    let clock = &settings.clock;
     let cpu_began = cpu();
     let mut loader = Loader::builder(dataset.clone())
         .batch_size(settings.batch)
