@@ -391,12 +391,12 @@ fn members_of_an_npz_are_fields() {
 fn rows_of_parquet_files_are_samples() {
     use std::sync::Arc;
 
-    use parquet::data_type::{ByteArrayType, Int32Type, Int64Type};
-    use parquet::file::writer::SerializedFileWriter;
+    use ::parquet::data_type::{ByteArrayType, Int32Type, Int64Type};
+    use ::parquet::file::writer::SerializedFileWriter;
 
     let message = "message m { required int64 n; required binary text (UTF8); \
                    required group ids (LIST) { repeated group list { required int32 element; } } }";
-    let schema = Arc::new(parquet::schema::parser::parse_message_type(message).unwrap());
+    let schema = Arc::new(::parquet::schema::parser::parse_message_type(message).unwrap());
     let mut bytes = Vec::new();
     let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
     for group in 0..2_i64 {
