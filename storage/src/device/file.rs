@@ -33,6 +33,7 @@ pub struct DeviceFile {
     path: PathBuf,
     direct: bool,
     file_system: Arc<FileSystem>,
+    order: u64,
     // Run when the file is closed: an engine that keeps a reference of its own in the kernel lets go of it.
     closing: Mutex<Vec<ClosingHook>>,
 }
@@ -76,7 +77,15 @@ impl DeviceFile {
 
     fn new(file: Handle, path: PathBuf, direct: bool, directory: &Directory) -> Self {
         let file_system = Arc::clone(directory.file_system());
-        Self { file, path, direct, file_system, closing: Mutex::default() }
+        let order = file.order();
+        Self { file, path, direct, file_system, order, closing: Mutex::default() }
+    }
+
+    /// Orders files of a device about as their bytes lie there, and in the same way in each run of a simulation. Two
+    /// files of different file systems can have the same number.
+    #[must_use]
+    pub fn order(&self) -> u64 {
+        self.order
     }
 
     /// Where it is.

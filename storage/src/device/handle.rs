@@ -38,6 +38,18 @@ impl Handle {
         }
     }
 
+    /// See [`DeviceFile::order`](super::DeviceFile::order).
+    pub(super) fn order(&self) -> u64 {
+        match self {
+            // File systems give the files of a directory inodes, and room, side by side.
+            Self::System(file) => {
+                file.metadata().map_or(0, |metadata| std::os::unix::fs::MetadataExt::ino(&metadata))
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(file) => file.order(),
+        }
+    }
+
     pub(super) fn version(&self) -> io::Result<String> {
         match self {
             Self::System(file) => {

@@ -122,6 +122,8 @@ pub trait SimulatedFile: Send + Sync + fmt::Debug {
     /// # Errors
     /// As fstat(2).
     fn version(&self) -> io::Result<String>;
+    /// Its inode's number.
+    fn order(&self) -> u64;
     /// ftruncate(2).
     ///
     /// # Errors

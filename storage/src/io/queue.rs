@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::config::{LaneLimits, Priority};
 use super::{OpKind, Request};
+use crate::device::DeviceFile;
 use crate::units::to_u64;
 
 /// A request in the slab; the ticket tells it from an earlier one in the same place.
@@ -38,10 +39,10 @@ pub(super) struct LaneQueue {
     free: Vec<usize>,
     lists: [VecDeque<Entry>; Priority::COUNT],
     // Reads by file, offset and place in the slab: only where reads with others between them are merged.
-    positions: Option<BTreeSet<(usize, u64, usize)>>,
+    positions: Option<BTreeSet<(FileKey, u64, usize)>>,
     tickets: u64,
     // File and offset where the head is after the last read.
-    head: (usize, u64),
+    head: (FileKey, u64),
     sweeps: [Sweep; Priority::COUNT],
 }
 
@@ -63,7 +64,7 @@ impl LaneQueue {
             lists: Default::default(),
             positions: (limits.merge.gap_bytes > 0).then(BTreeSet::new),
             tickets: 0,
-            head: (0, 0),
+            head: ((0, 0), 0),
             sweeps: Default::default(),
         }
     }
@@ -158,7 +159,7 @@ impl LaneQueue {
         });
         let reads = reads.take_while(|(place, _, at)| *place > 0 || at.is_some());
         let reads = reads.filter_map(|(place, belongs, at)| Some((place, at.filter(|_| belongs)?)));
-        let ahead = |at: &(usize, u64, usize)| (at.0, at.1) >= self.head;
+        let ahead = |at: &(FileKey, u64, usize)| (at.0, at.1) >= self.head;
         reads.min_by_key(|(_, at)| (!ahead(at), *at)).map_or(0, |(place, _)| place)
     }
 
@@ -250,7 +251,7 @@ impl LaneQueue {
     fn take_around(&mut self, head: &Request, mergeable: &dyn Fn(&Request) -> bool) -> Vec<Request> {
         let merge = self.limits.merge;
         let (gap, span) = (to_u64(merge.gap_bytes), to_u64(merge.span_bytes));
-        let file = Arc::as_ptr(&head.op.file).addr();
+        let file = file_key(&head.op.file);
         let (mut start, mut end) = (head.op.offset, head.op.offset + to_u64(head.op.len));
         let mut taken = Vec::new();
         // What lies behind first: a disk reads on for free.
@@ -288,7 +289,14 @@ impl LaneQueue {
     }
 }
 
-fn position(request: &Request, index: usize) -> Option<(usize, u64, usize)> {
+/// Tells a file from all others, and orders files as a disk has them: an address alone would order them at random.
+type FileKey = (u64, usize);
+
+fn file_key(file: &Arc<DeviceFile>) -> FileKey {
+    (file.order(), Arc::as_ptr(file).addr())
+}
+
+fn position(request: &Request, index: usize) -> Option<(FileKey, u64, usize)> {
     let op = &request.op;
-    (op.kind == OpKind::Read).then(|| (Arc::as_ptr(&op.file).addr(), op.offset, index))
+    (op.kind == OpKind::Read).then(|| (file_key(&op.file), op.offset, index))
 }

@@ -32,11 +32,14 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// The file, as a number that tells it from others, and the offset there.
-    pub(super) fn place(&self) -> (usize, u64) {
+    /// The file, as numbers that tell it from others and order those of a device, and the offset there.
+    pub(super) fn place(&self) -> ((u64, usize), u64) {
         match self {
-            Self::L2(block) => (Arc::as_ptr(&block.place.file).addr(), block.place.offset),
-            Self::L3(place) => (Arc::as_ptr(&place.file).cast::<()>().addr(), place.offset),
+            Self::L2(L2Block { place, .. }) => {
+                ((place.file.order(), Arc::as_ptr(&place.file).addr()), place.offset)
+            }
+            // One call asks for blocks of one file of L3.
+            Self::L3(place) => ((0, Arc::as_ptr(&place.file).cast::<()>().addr()), place.offset),
         }
     }
 

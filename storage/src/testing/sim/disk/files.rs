@@ -229,6 +229,10 @@ impl SimulatedFile for Open {
         Ok(self.inode.to_string())
     }
 
+    fn order(&self) -> u64 {
+        to_u64(self.inode)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state()?;
         state.note(5, self.inode, len, 0);
