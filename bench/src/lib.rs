@@ -16,6 +16,7 @@ pub mod io;
 mod number;
 mod os;
 mod pages;
+pub mod prefetch;
 mod random;
 pub mod read;
 pub mod store;

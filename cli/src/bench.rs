@@ -14,10 +14,11 @@ use tierstream_bench::catalog::{self, CatalogBench};
 use tierstream_bench::crypto;
 use tierstream_bench::daemon::{self, DaemonBench};
 use tierstream_bench::gpu::{self, GpuBench};
+use tierstream_bench::prefetch::{self, POLICIES, PrefetchBench};
 use tierstream_bench::read::{self, ReadBench};
 use tierstream_bench::store::{self, StoreBench};
-use tierstream_storage::Result;
 use tierstream_storage::clock::{Clock, SystemClock};
+use tierstream_storage::{Error, ErrorKind, Result};
 
 use crate::args::{TierArgs, block_bytes_of, parse_positive, parse_size};
 use crate::key::KeyArgs;
@@ -114,6 +115,11 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Replay an access trace through the prefetcher, beside simple ones and Belady
+    ///
+    /// A trace is CSV with a header line, perhaps compressed with zstd: t, id, size, op, stream, of which id is needed.
+    /// Consecutive rows of one t and stream are one request.
+    Prefetch(Prefetch),
     /// Compare the catalogs of this build
     Catalog {
         /// Existing directory on the device to measure; what is made there is removed again
@@ -125,6 +131,48 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// The flags of `bench prefetch`.
+#[derive(Debug, Args)]
+struct Prefetch {
+    /// The trace
+    #[arg(long, value_name = "FILE")]
+    trace: PathBuf,
+    /// Memory, in percent of the trace's blocks
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
+    cache: f64,
+    /// Prefetchers, or all
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', default_values = POLICIES)]
+    policy: Vec<String>,
+    /// Requests that pass while a fetch is under way
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fetch_delay: u64,
+    /// Compare eviction policies instead
+    #[arg(long)]
+    eviction: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Prefetch {
+    fn run(self, clock: &dyn Clock) -> Result<()> {
+        if !(self.cache > 0.0 && self.cache <= 100.0) {
+            let why = format!("--cache is {}, expected more than 0 and at most 100", self.cache);
+            return Err(Error::new(ErrorKind::Misuse, "replay", why));
+        }
+        let all = self.policy.iter().any(|name| name == "all");
+        let policies = if all { POLICIES.map(str::to_owned).into() } else { self.policy };
+        let bench = PrefetchBench {
+            trace: self.trace,
+            cache_percent: self.cache,
+            policies,
+            fetch_delay: self.fetch_delay,
+            eviction: self.eviction,
+        };
+        show(&prefetch::run(&bench, clock)?, self.json)
+    }
 }
 
 /// The flags of `bench read`.
@@ -187,6 +235,7 @@ impl Bench {
                 show(&gpu::run(&GpuBench { gpu, cache: kernel_cache(), directory }, &clock)?, json)?;
             }
             Verb::Read(read) => read.run(&clock)?,
+            Verb::Prefetch(prefetch) => prefetch.run(&*clock)?,
             Verb::Store { directory, stripe, size, rounds, window_ms, json } => {
                 let bench = StoreBench {
                     stripe,

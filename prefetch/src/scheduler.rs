@@ -13,6 +13,7 @@ use tierstream_storage::{DataSetInfo, Error, ErrorKind, RangeSource, Result, Sto
 
 use crate::budget::Budget;
 use crate::plan::Plan;
+use crate::prediction::{self, Prediction};
 use crate::stats::{Counters, PrefetchStats};
 use crate::window::{Fetched, Stop, Window};
 
@@ -63,6 +64,14 @@ impl Prefetcher {
             .spawn(move || worker.run())
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("no prefetch thread: {error}")))?;
         Ok(Announcement { shared, thread: Some(thread) })
+    }
+
+    /// Begins to watch what is read, and to fetch what is likely to be read next, as long as the answer lives.
+    ///
+    /// # Errors
+    /// `Full` without a thread.
+    pub fn predict(&self) -> Result<Prediction> {
+        prediction::start(&self.store, &self.budget, &self.counters)
     }
 
     /// What it did so far, over all plans.

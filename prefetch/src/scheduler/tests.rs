@@ -144,3 +144,29 @@ fn a_plan_that_names_what_is_not_there_harms_nobody() {
     settle(&prefetcher, 1);
     fixture.read(&store, &set, &PlannedRead { shard: 0, range: 0..10 });
 }
+
+#[test]
+fn runs_that_nobody_announced_are_fetched_ahead_and_noise_is_not() {
+    let fixture = Fixture::new(1200);
+    let (store, set) = fixture.open(256);
+    let prefetcher = Prefetcher::new(&store);
+    let prediction = prefetcher.predict().unwrap();
+    let block = capacity(BLOCK);
+    for number in 0..1000 {
+        let before = prefetcher.stats();
+        fixture.read(&store, &set, &PlannedRead { shard: 0, range: number * block..(number + 1) * block });
+        // The test owns the pace: the predictor has looked at this read before the next is made.
+        let mut rounds = 0_u64;
+        let seen = |stats: &PrefetchStats| stats.used_blocks + stats.late_predictions + stats.missed_blocks;
+        while seen(&prefetcher.stats()) == seen(&before) {
+            std::thread::yield_now();
+            rounds += 1;
+            assert!(rounds < 50_000_000, "the predictor does not see the read of block {number}");
+        }
+    }
+    let stats = prefetcher.stats();
+    assert!(stats.used_blocks + stats.late_predictions > 800, "{stats:?}");
+    assert!(stats.unused_blocks < 50, "{stats:?}");
+    drop(prediction);
+    assert_eq!(prefetcher.budget.used(), 0, "it lets go of what it held");
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tierstream_crypto::KeyProvider;
@@ -15,7 +15,7 @@ use super::object::{DrainMode, Objects};
 use super::open::Shard;
 use super::status::StatusServer;
 use super::stream::Reader;
-use super::{DataSetInfo, RangeRead, RangeSource, Section, StoreConfig};
+use super::{DataSetInfo, RangeRead, RangeSource, ReadLog, Section, StoreConfig};
 use crate::buf::{Arena, SharedAllocator};
 use crate::catalog::{self, CatalogStore};
 use crate::codec::{Dictionary, Scratch};
@@ -27,7 +27,7 @@ use crate::host::{JoinHandle, pause, spawn};
 use crate::io::{EngineReport, IoService, Lane, Priority, ServiceConfig};
 use crate::metrics::{Metrics, Snapshot, TierName};
 use crate::tier::{
-    BlockKey, BlockRef, FileNo, FileTable, L1Usage, Lookup, MemoryTier, NvmeTier, S3Fifo, Throttle, Ticket,
+    Auto, BlockKey, BlockRef, FileNo, FileTable, L1Usage, Lookup, MemoryTier, NvmeTier, Throttle, Ticket,
 };
 use crate::units::{to_u64, to_usize};
 
@@ -95,6 +95,8 @@ pub(super) struct Core {
     pub(super) data_sets: RwLock<Vec<Arc<[FileNo]>>>,
     pub(super) opened_at: Duration,
     pub(super) dictionaries: Mutex<Vec<Weak<Dictionary>>>,
+    // Once somebody predicts from reads.
+    pub(super) read_log: OnceLock<Arc<ReadLog>>,
     // Held by who has blocks written to L2, so that those of one read lie side by side there.
     pub(super) admitting: Mutex<()>,
     codec: Sender<Job>,
@@ -203,7 +205,7 @@ impl Store {
     ) -> Result<Self> {
         let block_bytes = to_usize(u64::from(config.block_bytes));
         let l1_slots = config.l1_slots()?;
-        let policy = Box::new(S3Fifo::new(l1_slots));
+        let policy = Box::new(Auto::until_told(l1_slots));
         let pages = SharedAllocator { prefer_huge: !config.share_l1 };
         let l1 = MemoryTier::new(block_bytes, l1_slots, &pages, policy)?;
         let io_arena = Arena::new("I/O", block_bytes, config.io_slots(), &PAGES)?;
@@ -233,6 +235,7 @@ impl Store {
             data_sets: RwLock::default(),
             opened_at: config.clock.now(),
             dictionaries: Mutex::default(),
+            read_log: OnceLock::new(),
             admitting: Mutex::default(),
             codec,
             jobs: jobs.clone(),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::core::{Core, Urgency, l1_full};
-use super::{DataSetInfo, RangeRead};
+use super::{DataSetInfo, RangeRead, ReadEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::capacity;
 use crate::metrics::TierName;
@@ -49,7 +49,9 @@ impl Core {
             for number in range.start / capacity..range.end.div_ceil(capacity) {
                 let block = u32::try_from(number).expect("fewer than 2^32 blocks in a file");
                 let bytes = overlap(number, capacity, &range);
-                if let Some(found) = self.view_in_l1(BlockKey { file, block }, bytes) {
+                let key = BlockKey { file, block };
+                if let Some(found) = self.view_in_l1(key, bytes) {
+                    self.note(ReadEvent::Hit(key));
                     copy(number, &found, capacity, &range, reads[read].to);
                     continue;
                 }
@@ -57,6 +59,7 @@ impl Core {
                     let next = last.block == block || last.block + 1 == block;
                     last.file == file && next && block - first.block < run_blocks
                 });
+                self.note(ReadEvent::Miss(key));
                 if !adjoins {
                     self.ask(&mut missing, &mut waiting, window, capacity, reads)?;
                 }
@@ -64,10 +67,18 @@ impl Core {
             }
         }
         self.ask(&mut missing, &mut waiting, window, capacity, reads)?;
+        self.note(ReadEvent::End);
         while !waiting.is_empty() {
             self.finish_one(&mut waiting, capacity, reads)?;
         }
         Ok(())
+    }
+
+    /// Says what was read to who predicts, if anybody does.
+    fn note(&self, event: ReadEvent) {
+        if let Some(log) = self.read_log.get() {
+            log.push(event);
+        }
     }
 
     /// Blocks that one reader has in flight at most, and in one read of a device.

@@ -148,6 +148,17 @@ impl MemoryTier {
         Some(view)
     }
 
+    /// Tells the eviction policy of reads that were hits.
+    pub fn tell_hits(&self, keys: &[BlockKey]) {
+        let mut inner = self.lock();
+        for key in keys {
+            // Under the lock the table does not change.
+            if let Some(frame) = self.table.find(key.tag(), |frame| self.frames.tag(frame)) {
+                inner.policy.hit(frame);
+            }
+        }
+    }
+
     /// Whether the block seems to be here; it may come or go at any time.
     #[must_use]
     pub fn has(&self, key: BlockKey) -> bool {

@@ -20,7 +20,7 @@ mod table;
 mod write_rate;
 
 pub use drain::{Admission, Ledger};
-pub use eviction::{EvictionPolicy, Residents, S3Fifo};
+pub use eviction::{Auto, EvictionMode, EvictionPolicy, Lirs, Lru, Pin, Residents, S3Fifo};
 pub use file_table::{FileNo, FileTable};
 pub use frames::{Blank, BlockRef};
 pub use inflight::{Flight, Ticket};
