@@ -112,6 +112,7 @@ impl Daemon {
             roots: vec![place.to_owned()],
             clients_max: 16,
             auth: AuthConfig::default(),
+            http: None,
         };
         let server = Arc::new(Server::bind(store, &config)?);
         let running = Arc::clone(&server);

@@ -43,6 +43,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
+    /// Answer HTTP at this loopback address: dashboard, /metrics, /healthz, /readyz, and data for who has a token
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<std::net::SocketAddr>,
+
     #[command(flatten)]
     key: KeyArgs,
 
@@ -59,10 +63,14 @@ impl Serve {
             roots: self.root.clone(),
             clients_max: self.max_clients,
             auth: AuthConfig { policy: self.policy, state: self.state },
+            http: self.http,
         };
         let server = Server::bind(store.clone(), &config)?;
         let handle = server.handle();
         let _interrupt = Interrupt::catch(move || handle.stop())?;
+        if let Some(address) = server.http() {
+            output::say(&format!("dashboard at http://{address}/"));
+        }
         output::say(&format!("serving on {} through {}", self.socket.display(), store.io_report()));
         server.run()?;
         output::say("stopped");

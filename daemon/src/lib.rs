@@ -16,6 +16,7 @@
 
 mod auth;
 mod client;
+mod http;
 mod local;
 mod protocol;
 mod roots;

@@ -1,6 +1,7 @@
 //! The server: one thread that accepts, one thread per client, all bounded.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -15,6 +16,7 @@ use tierstream_prefetch::Prefetcher;
 
 use crate::auth::AuthConfig;
 use crate::auth::gate::Gate;
+use crate::http::Http;
 use crate::local::lease::LeaseBudget;
 use crate::protocol::{broken, misuse};
 use crate::roots::Roots;
@@ -38,6 +40,8 @@ pub struct ServerConfig {
     pub clients_max: usize,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// A loopback address for HTTP, if there is to be any.
+    pub http: Option<SocketAddr>,
 }
 
 /// Serves one source until it is told to stop.
@@ -46,6 +50,7 @@ pub struct Server {
     shared: Arc<Shared>,
     stop: Arc<OwnedFd>,
     socket: PathBuf,
+    http: Option<Http>,
 }
 
 impl std::fmt::Debug for Server {
@@ -69,6 +74,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Clients at the socket now.
+    pub(crate) fn clients(&self) -> usize {
+        self.streams().len()
+    }
+
     fn streams(&self) -> MutexGuard<'_, HashMap<usize, UnixStream>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,6 +110,7 @@ impl Server {
         }
         let roots = Roots::open(&config.roots)?;
         let gate = Gate::open(&config.auth)?;
+        let http = config.http.map(Http::bind).transpose()?;
         let listener = listen(&config.socket, gate.is_open_to_others())?;
         let stop = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)
             .map_err(|error| Error::new(ErrorKind::Full, "start", format!("eventfd: {error}")))?;
@@ -114,7 +125,13 @@ impl Server {
             streams: Mutex::default(),
             left: Condvar::new(),
         };
-        Ok(Self { listener, shared: Arc::new(shared), stop: Arc::new(stop), socket: config.socket.clone() })
+        Ok(Self {
+            listener,
+            shared: Arc::new(shared),
+            stop: Arc::new(stop),
+            socket: config.socket.clone(),
+            http,
+        })
     }
 
     /// What stops this server.
@@ -129,6 +146,15 @@ impl Server {
     /// # Errors
     /// `Device` when the socket fails.
     pub fn run(&self) -> Result<()> {
+        std::thread::scope(|scope| {
+            if let Some(http) = &self.http {
+                scope.spawn(|| http.run(&self.shared));
+            }
+            self.run_socket()
+        })
+    }
+
+    fn run_socket(&self) -> Result<()> {
         let mut number = 0;
         let outcome = loop {
             match self.next_client() {
@@ -156,6 +182,12 @@ impl Server {
         outcome
     }
 
+    /// Where HTTP is answered, if it is.
+    #[must_use]
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|http| http.address)
+    }
+
     /// The store it serves.
     #[must_use]
     pub fn store(&self) -> Store {
@@ -171,7 +203,7 @@ impl Server {
     /// Clients that are connected now.
     #[must_use]
     pub fn clients(&self) -> usize {
-        self.shared.streams().len()
+        self.shared.clients()
     }
 
     /// The next connection, or none when the server is to stop.

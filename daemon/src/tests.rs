@@ -17,19 +17,23 @@ const BLOCK: u32 = 8192;
 const NAMES: SectionType = SectionType(18);
 
 /// A running server over a data set of one shard.
-struct Fixture {
+pub(crate) struct Fixture {
     dir: tempfile::TempDir,
-    payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     handle: ServerHandle,
     server: Option<Arc<Server>>,
     thread: Option<std::thread::JoinHandle<tierstream_storage::Result<()>>>,
 }
 
 fn fixture(clients_max: usize) -> Fixture {
-    fixture_with(clients_max, |_| AuthConfig::default())
+    fixture_with(clients_max, None, |_| AuthConfig::default())
 }
 
-fn fixture_with(clients_max: usize, auth: impl FnOnce(&std::path::Path) -> AuthConfig) -> Fixture {
+fn fixture_with(
+    clients_max: usize,
+    http: Option<std::net::SocketAddr>,
+    auth: impl FnOnce(&std::path::Path) -> AuthConfig,
+) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("daemon-test").unwrap());
     let mut payload = vec![0; 300_000];
@@ -56,6 +60,7 @@ fn fixture_with(clients_max: usize, auth: impl FnOnce(&std::path::Path) -> AuthC
         roots: vec![dir.path().join("served")],
         clients_max,
         auth: auth(dir.path()),
+        http,
     };
     let server = Arc::new(Server::bind(store, &config).unwrap());
     let handle = server.handle();
@@ -67,6 +72,10 @@ fn fixture_with(clients_max: usize, auth: impl FnOnce(&std::path::Path) -> AuthC
 impl Fixture {
     fn socket(&self) -> PathBuf {
         self.dir.path().join("socket")
+    }
+
+    pub(crate) fn http(&self) -> std::net::SocketAddr {
+        self.server().http().unwrap()
     }
 
     fn server(&self) -> &Server {
@@ -214,8 +223,13 @@ fn a_second_server_is_refused_and_a_dead_ones_socket_is_taken_over() {
     let fixture = fixture(2);
     let keys: Arc<dyn KeyProvider> = Arc::new(RootKey::random("k").unwrap());
     let store = Store::open(StoreConfig::default(), keys).unwrap();
-    let config =
-        |socket: PathBuf, roots| ServerConfig { socket, roots, clients_max: 1, auth: AuthConfig::default() };
+    let config = |socket: PathBuf, roots| ServerConfig {
+        socket,
+        roots,
+        clients_max: 1,
+        auth: AuthConfig::default(),
+        http: None,
+    };
     let roots = vec![fixture.dir.path().to_owned()];
     let error = Server::bind(store.clone(), &config(fixture.socket(), roots.clone())).unwrap_err();
     assert!(error.to_string().contains("another daemon"), "{error}");
@@ -347,8 +361,30 @@ fn policy_of(roles: &str) -> String {
     format!(r#"{{"roles":{{"here":[{roles}]}},"identities":{{"uid:{uid}":["here"],"user:ada":["here"]}}}}"#)
 }
 
+pub(crate) fn with_policy_and_http(roles: &str) -> Fixture {
+    made_with_policy(roles, Some(([127, 0, 0, 1], 0).into()))
+}
+
 fn with_policy(roles: &str) -> Fixture {
-    fixture_with(8, |dir| {
+    made_with_policy(roles, None)
+}
+
+/// A token of a user that is made for it.
+pub(crate) fn person(at: &Fixture) -> Token {
+    let client = Client::connect(&at.socket()).unwrap();
+    let uri = client.add_user("ada").unwrap();
+    let secret = uri.split("secret=").nth(1).unwrap().split('&').next().unwrap();
+    let secret = crate::auth::text::of_base32(secret).unwrap();
+    let now = crate::auth::wall::WallClock::seconds(&crate::auth::wall::SystemWall);
+    let code = crate::auth::totp::code(Default::default(), &secret, now / 30, 6);
+    let token = client.login("ada", &code).unwrap();
+    assert!(client.login("ada", &code).is_err(), "replayed");
+    assert!(token.expires >= now + 300 && token.expires <= now + 901);
+    token
+}
+
+fn made_with_policy(roles: &str, http: Option<std::net::SocketAddr>) -> Fixture {
+    fixture_with(8, http, |dir| {
         let policy = dir.join("policy.json");
         std::fs::write(&policy, policy_of(roles)).unwrap();
         AuthConfig { policy: Some(policy), state: Some(dir.join("state")) }
@@ -429,18 +465,11 @@ fn a_role_for_some_data_sets_gives_copies_of_those_alone() {
 fn a_person_with_a_token_is_somebody_else() {
     let at = with_policy(r#"{"rights":["read","admin"],"data_sets":["**"]}"#);
     let client = Client::connect(&at.socket()).unwrap();
-    let uri = client.add_user("ada").unwrap();
-    let secret =
-        crate::auth::text::of_base32(uri.split("secret=").nth(1).unwrap().split('&').next().unwrap());
-    let now = crate::auth::wall::WallClock::seconds(&crate::auth::wall::SystemWall);
-    let code = crate::auth::totp::code(Default::default(), &secret.unwrap(), now / 30, 6);
-    let token = client.login("ada", &code).unwrap();
-    assert!(client.login("ada", &code).is_err(), "replayed");
+    let token = person(&at);
     assert!(!format!("{token:?}").contains(&token.token));
     assert!(client.whoami().unwrap().identity.starts_with("uid:"));
     let whoami = client.present(&token.token).unwrap();
     assert_eq!((whoami.identity.as_str(), whoami.expires), ("user:ada", Some(token.expires)));
-    assert!(token.expires >= now + 300 && token.expires <= now + 901);
     let again = client.renew(&token.token).unwrap();
     assert_eq!(client.logins().unwrap().len(), 1);
     assert!(client.present("ts1.forged.e30.AAAA").is_err());
@@ -465,6 +494,7 @@ fn a_client_goes_on_when_its_daemon_is_started_again() {
         roots: vec![fixture.dir.path().join("served")],
         clients_max: 8,
         auth: AuthConfig::default(),
+        http: None,
     };
     fixture.server = Some(Arc::new(Server::bind(store, &config).unwrap()));
     fixture.handle = fixture.server().handle();
