@@ -7,7 +7,7 @@
 //!     "operator": [{ "rights": ["admin", "keys", "list"], "data_sets": ["**"] }]
 //!   },
 //!   "identities": { "uid:1000": ["trainer"], "user:ada": ["trainer", "operator"], "cert:3f1c...": ["trainer"] },
-//!   "tenants": { "uid:1000": { "weight": 2, "bandwidth": "200M" } }
+//!   "tenants": { "uid:1000": { "weight": 2 } }
 //! }
 //! ```
 //!
@@ -66,12 +66,9 @@ struct Grant {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tenant {
-    /// Its part of leases and bandwidth, beside the weights of the others.
+    /// Its part of leases, beside the weights of the others.
     #[serde(default = "one")]
     pub(crate) weight: u32,
-    /// Most bytes a second; none: as much as there is.
-    #[serde(default)]
-    pub(crate) bandwidth: Option<u64>,
 }
 
 fn one() -> u32 {
@@ -80,7 +77,7 @@ fn one() -> u32 {
 
 impl Default for Tenant {
     fn default() -> Self {
-        Self { weight: 1, bandwidth: None }
+        Self { weight: 1 }
     }
 }
 
