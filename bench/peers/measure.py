@@ -3,6 +3,7 @@ prints a line of JSON. `measure.py PEER KIND MB PLACE write` makes the data set.
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import resource
@@ -13,6 +14,17 @@ import numpy as np
 
 from data import lengths, numbers_of
 from peers import PEERS
+
+
+#: What a loader imports, where that is not torch.
+MODULES = {
+    "tierstream_python": ("tierstream",),
+    "mosaic": ("torch", "streaming"),
+    "litdata": ("torch", "litdata"),
+    "webdataset": ("webdataset",),
+    "grain": ("grain",),
+    "hf": ("torch", "datasets"),
+}
 
 
 def cpu():
@@ -73,7 +85,7 @@ def epoch(peer, number, count, seconds, began, pace=None):
     gc.collect()
     complete = samples >= count
     # The first wait is the first batch, which has a column of its own.
-    waits = np.array(waits[1:]) * 1e6
+    waits = np.array(waits[1:] or waits) * 1e6
     return {
         "samples": samples,
         "samples_per_s": samples / took,
@@ -94,6 +106,9 @@ def main(name, kind, megabytes, place, state, seconds="4"):
         peer.prepare()
         return
     sizes = lengths(kind, float(megabytes))
+    # Loading of modules is no part of a loader's work.
+    for module in MODULES.get(name.split("-")[0], ("torch",)):
+        importlib.import_module(module)
     if state == "cold":
         forget_pages(peer.path)
         began = time.perf_counter()
