@@ -120,13 +120,14 @@ fn an_object_comes_through_a_pipe_and_leaves_through_one() {
     let (l3, key) = (workplace.arg("l3"), workplace.arg("key"));
     let mut bytes = vec![0; 300_000];
     Random::new(4).fill(&mut bytes);
-    let put = tierstream_reading(&bytes, ["put", "-", "piped", "--l3", &l3, "--key", &key, "--json"]);
+    let put = ["put", "-", "piped", "--l3", &l3, "--key", &key, "--block-size", "16K", "--json"];
+    let put = tierstream_reading(&bytes, put);
     assert_eq!(put.ok().json()["on_l3"], true);
     let file = workplace.arg("out");
     objects(&workplace, &["get", "piped", &file]).ok();
     assert!(std::fs::read(&file).unwrap() == bytes);
     // Nothing at all is an object too.
-    tierstream_reading(b"", ["put", "-", "empty", "--l3", &l3, "--key", &key]).ok();
+    tierstream_reading(b"", ["put", "-", "empty", "--l3", &l3, "--key", &key, "--block-size", "16K"]).ok();
     assert_eq!(objects(&workplace, &["get", "empty", "-"]).ok().stdout, "");
 }
 

@@ -45,9 +45,9 @@ pub(super) fn run(
     data: &Path,
     io: &IoArgs,
     passes: usize,
+    interrupt: &Interrupt,
     work: impl FnOnce(&Rewrap<'_>) -> Result<RewrapReport> + Send,
 ) -> Result<RewrapReport> {
-    let interrupt = Interrupt::catch(|| {})?;
     let headers = u64::try_from(sealed_files(data)?.names.len() * passes).unwrap_or(u64::MAX);
     // Only headers are read without a manifest; a data set without one is shredded all the same.
     let block_bytes = block_bytes_of(data).unwrap_or(4096);

@@ -11,6 +11,7 @@ use tierstream_storage::{Error, ErrorKind, Result};
 
 use super::change;
 use crate::args::IoArgs;
+use crate::interrupt::Interrupt;
 use crate::key::{KeySource, key_parser};
 use crate::output;
 
@@ -139,7 +140,8 @@ impl Destroy {
         );
         let name = name_of(&self.target)?;
         self.confirm(&warning, "the data set's name", &name)?;
-        let report = change::run(&self.target, &self.io, 1, |keys| keys.destroy(&goes))?;
+        let interrupt = Interrupt::catch(|| {})?;
+        let report = change::run(&self.target, &self.io, 1, &interrupt, |keys| keys.destroy(&goes))?;
         change::tell(
             &self.target,
             &report,

@@ -9,6 +9,7 @@ use tierstream_storage::{Error, ErrorKind, Result};
 
 use super::change;
 use crate::args::IoArgs;
+use crate::interrupt::Interrupt;
 use crate::key::{KeyArgs, KeySource, key_parser};
 
 /// What holds when a key was taken away nowhere.
@@ -51,16 +52,18 @@ impl Rotate {
             return Err(Error::new(ErrorKind::Misuse, "rotate", why)
                 .hint("make a new one: tierstream keys new NEW --rotate-from OLD"));
         }
+        let interrupt = Interrupt::catch(|| {})?;
         // Of several, all get the new key before the first loses the old one.
         for data in self.data.iter().filter(|_| self.data.len() > 1) {
-            let report = change::run(data, &self.io, 1, |keys| keys.add(&old, &new))?;
+            let report = change::run(data, &self.io, 1, &interrupt, |keys| keys.add(&old, &new))?;
             if report.error_count > 0 {
                 return change::tell(data, &report, (&leaving, Some(new.id())), self.json, "", UNDONE);
             }
         }
         let ids: Vec<String> = leaving.iter().map(ToString::to_string).collect();
         change::each(&self.data, |data| {
-            let report = change::run(data, &self.io, 2, |keys| keys.rotate(&old, &leaving, &new))?;
+            let report =
+                change::run(data, &self.io, 2, &interrupt, |keys| keys.rotate(&old, &leaving, &new))?;
             let done = format!(
                 "key {} took the place of {} in {} of {} files",
                 new.id(),

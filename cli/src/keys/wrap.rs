@@ -8,6 +8,7 @@ use tierstream_storage::Result;
 
 use super::change;
 use crate::args::IoArgs;
+use crate::interrupt::Interrupt;
 use crate::key::{KeyArgs, KeySource, key_parser};
 
 /// Let a further key open a data set or objects, to share them; their data is not rewritten
@@ -39,8 +40,9 @@ impl Wrap {
     pub(super) fn run(self) -> Result<ExitCode> {
         let known = self.key.ring()?;
         let new = self.add.unlock(self.key.passphrase())?;
+        let interrupt = Interrupt::catch(|| {})?;
         change::each(&self.data, |data| {
-            let report = change::run(data, &self.io, 1, |keys| keys.add(&known, &new))?;
+            let report = change::run(data, &self.io, 1, &interrupt, |keys| keys.add(&known, &new))?;
             let had = report.files - report.added;
             let had = if had == 0 { String::new() } else { format!("; {had} it opened before") };
             change::tell(

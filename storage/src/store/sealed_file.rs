@@ -94,7 +94,8 @@ impl SealedFile {
         if header.block_slot_bytes() > reader.arena.slot_bytes() {
             let (found, most) = (header.params.block_bytes, reader.arena.slot_bytes());
             let why = format!("blocks of {found} bytes, but buffers have {most}");
-            return Err(Error::new(ErrorKind::Misuse, "open", why));
+            return Err(Error::new(ErrorKind::Misuse, "open", why)
+                .hint(format!("open the store with blocks of {found} bytes or more")));
         }
         let codec = BlockCodec::new(Arc::clone(&sealed.keys), &header.params);
         let directory = OnceLock::new();

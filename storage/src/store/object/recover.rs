@@ -244,8 +244,11 @@ fn in_doubt(error: Error) -> Error {
         "open",
         format!("an object file cannot be opened, and the catalog does not say what it holds: {error}"),
     );
-    let other =
-        if error.kind() == ErrorKind::Missing { "give the key it was put under as well, or " } else { "" };
+    let other = match error.kind() {
+        ErrorKind::Missing => "give the key it was put under as well, or ".to_owned(),
+        ErrorKind::Misuse => error.hint_text().map(|hint| format!("{hint}, or ")).unwrap_or_default(),
+        _ => String::new(),
+    };
     what.at(&place).hint(format!(
         "open again when the device gives it; {other}move the file out of its directory to go on without what it holds"
     ))
