@@ -7,7 +7,7 @@ TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 FEATURES ?=
 FLAGS := --release --locked $(if $(FEATURES),--features $(FEATURES))
 
-.PHONY: demo build test test-python test-torch setup
+.PHONY: demo build test test-python test-torch torch setup
 
 demo: build
 	$(TARGET)/release/tierstream demo
@@ -24,9 +24,12 @@ test-python: build
 	python/build $(TARGET) $(TARGET)/python numpy pytest
 	TIERSTREAM=$(TARGET)/release/tierstream $(TARGET)/python/bin/pytest -q python/tests --ignore python/tests/pytorch
 
-test-torch: build
-	python/build --torch $(TARGET) $(TARGET)/python-torch numpy pytest scikit-learn pillow torchdata
+test-torch: torch
 	TIERSTREAM=$(TARGET)/release/tierstream $(TARGET)/python-torch/bin/pytest -q python/tests
+
+# The environment of these tests.
+torch: build
+	python/build --torch $(TARGET) $(TARGET)/python-torch numpy pytest scikit-learn pillow torchdata
 
 setup:
 	@.ci/setup $(FEATURES)
