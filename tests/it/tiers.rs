@@ -81,16 +81,22 @@ fn scrub_heals_a_thousand_flipped_bytes_of_l2_and_names_what_l3_lost() {
     tierstream(["scrub", "--key", &key, "--l2", &workplace.arg("nowhere")]).failed(1, &["nowhere"]);
 }
 
-fn spawn(args: &[String]) -> Child {
-    std::process::Command::new(binary("tierstream"))
-        .args(args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+/// A run of the command, which a test that fails takes with it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
-fn await_segments(workplace: &Workplace, directory: &str, child: &mut Child) {
+fn spawn(args: &[String]) -> Running {
+    let mut command = std::process::Command::new(binary("tierstream"));
+    Running(command.args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+fn await_segments(workplace: &Workplace, directory: &str, Running(child): &mut Running) {
     let segments = workplace.path(directory).join("segments");
     while std::fs::read_dir(&segments).map_or(0, Iterator::count) == 0 {
         assert!(child.try_wait().unwrap().is_none(), "the run ended before L2 was used");
@@ -112,10 +118,10 @@ fn l2_is_taken_away_while_an_epoch_is_read_and_the_bytes_are_the_same() {
         std::fs::OpenOptions::new().write(true).open(segment).unwrap().set_len(0).unwrap();
     }
     std::fs::remove_dir_all(workplace.path("second")).unwrap();
-    assert!(child.try_wait().unwrap().is_none(), "the run ended before L2 was gone");
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(child.0.try_wait().unwrap().is_none(), "the run ended before L2 was gone");
+    let stdout = std::io::read_to_string(child.0.stdout.take().unwrap()).unwrap();
+    assert!(child.0.wait().unwrap().success(), "{stdout}");
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(report["loss_last"], whole["loss_last"], "the same bytes in the same order");
 }
 
@@ -131,9 +137,9 @@ fn status_shows_a_running_store_and_then_what_it_left() {
         if report["metrics"]["l2_blocks"].as_u64() > Some(0) {
             break report;
         }
-        assert!(child.try_wait().unwrap().is_none());
+        assert!(child.0.try_wait().unwrap().is_none());
     };
-    assert_eq!((&running["running"], running["pid"].as_u64()), (&true.into(), Some(child.id().into())));
+    assert_eq!((&running["running"], running["pid"].as_u64()), (&true.into(), Some(child.0.id().into())));
     assert_eq!(running["data_sets"][0], workplace.arg("set"));
     assert_eq!(running["l2"][0]["retired"], false);
     let table = tierstream(["status", &l2]).ok().stdout;
@@ -147,8 +153,8 @@ fn status_shows_a_running_store_and_then_what_it_left() {
     let (set, key) = (workplace.arg("set"), workplace.arg("key"));
     tierstream(["scrub", &set, "--key", &key]).ok();
     // As by Ctrl-C: what L2 holds is written down.
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-    child.wait().unwrap();
+    kill_process(Pid::from_child(&child.0), Signal::INT).unwrap();
+    child.0.wait().unwrap();
     let left = tierstream(["status", &l2, "--json"]).ok().json();
     assert_eq!((&left["running"], &left["data_sets"][0]["generation"]), (&false.into(), &1.into()), "{left}");
     assert!(left["l2"]["segments"].as_u64().unwrap() > 0, "{left}");

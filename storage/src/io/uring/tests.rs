@@ -39,7 +39,7 @@ fn a_ring_that_is_much_smaller_than_the_depth_loses_and_repeats_nothing() {
         return;
     }
     const OPS: usize = 96;
-    let dir = tempfile::tempdir_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let directory = Directory::open(dir.path()).unwrap();
     let bytes: Vec<u8> = (0..OPS * 4096).map(|at| u8::try_from(at / 4096).unwrap()).collect();
     std::fs::write(dir.path().join("f"), bytes).unwrap();
