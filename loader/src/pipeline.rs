@@ -248,9 +248,9 @@ impl Pipeline {
         for element in plan.elements(&mut self.share.order.cursor()) {
             let at = usize::try_from(element.source).ok();
             let Some(dataset) = at.and_then(|at| self.collate.datasets.get(at)) else { continue };
-            if let Ok(PlannedRead { shard, .. }) = dataset.locate(element.sample) {
-                files.push(format!("{}/{}", dataset.info().name, dataset.info().shards[shard].file));
-            }
+            // Not its place in the file: the index may be what the device does not give.
+            let (shard, _) = dataset.shard_of(element.sample);
+            files.push(format!("{}/{}", dataset.info().name, dataset.info().shards[shard].file));
         }
         files.sort_unstable();
         files.dedup();

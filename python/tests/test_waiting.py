@@ -11,10 +11,24 @@ import textwrap
 import threading
 import time
 
+import numpy as np
 import pytest
 
 import tierstream
-from conftest import SAMPLES
+
+# Far more than the daemon has memory for: what a client leased can be read while the daemon stands still.
+SAMPLES, LENGTH = 20_000, 96
+
+
+@pytest.fixture(scope="module")
+def tokens(place, key):
+    """Samples of the tokens 0, 1, ... modulo 2^16, in a hundred shards."""
+    source = place / "long-text"
+    source.mkdir()
+    np.arange(SAMPLES * LENGTH).astype(np.uint16).tofile(source / "tokens.bin")
+    path = place / "long"
+    tierstream.pack(source, path, key, sample_bytes=2 * LENGTH, dtype="u16", shard_bytes=40_000, threads=2)
+    return str(path)
 
 
 @pytest.fixture
@@ -25,7 +39,8 @@ def daemon(tokens, key, tmp_path):
         pytest.fail("set TIERSTREAM to the command, as `make test` does")
     socket = tmp_path / "socket"
     root = os.path.dirname(tokens)
-    server = subprocess.Popen([command, "serve", "--socket", socket, "--root", root, "--key", key])
+    serve = ["serve", "--socket", socket, "--root", root, "--key", key, "--l1-size", "1M"]
+    server = subprocess.Popen([command, *serve])
     for _ in range(500):
         if socket.exists():
             break
@@ -48,7 +63,7 @@ def stalled_loop(tokens, daemon, **settings):
     batches = iter(loader)
     next(batches)
     stall(True)
-    for _ in range(20):
+    for _ in range(200):
         before = time.monotonic()
         try:
             next(batches)
