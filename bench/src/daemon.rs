@@ -143,7 +143,10 @@ fn store(block_bytes: u32, l1_bytes: u64, share_l1: bool, keys: &Arc<dyn KeyProv
 /// # Errors
 /// As the stores, the daemon and its clients say.
 pub fn run(bench: &DaemonBench, keys_clock: &Arc<dyn Clock>) -> Result<Report> {
-    let place = Place::new(&bench.directory, "tierstream-bench-daemon")?;
+    // Clients name what they read from the root of the file system on.
+    let directory =
+        std::path::absolute(&bench.directory).map_err(|error| Error::io("find", &bench.directory, error))?;
+    let place = Place::new(&directory, "tierstream-bench-daemon")?;
     let keys = random_keys()?;
     let text = place.path().join("text");
     std::fs::create_dir(&text).map_err(|error| Error::io("create", &text, error))?;
